@@ -1,0 +1,116 @@
+"""The one look of all figures: colours by method, legible on a light and on a dark page.
+
+A figure leaves a notebook as an inline SVG whose black is the page's own text colour, with a description
+for those who cannot see it, and as a PNG for programs that show no SVG.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import display
+from matplotlib.figure import Figure
+
+__all__ = ["COLORS", "LABELS", "MARKERS", "band", "image_grid", "new", "show", "use_style"]
+
+# Okabe & Ito's colour-blind-safe set, yellow left out and the extremes shifted towards the middle, so that
+# every colour keeps a contrast of about 3:1 on white and on near-black.
+COLORS: Mapping[str, str] = {
+    "none": "#8a8a8a",
+    "weight_clip": "#c98600",
+    "gradient_penalty": "#2b83ba",
+    "spectral_norm": "#d55e00",
+    "frobenius_norm": "#009e73",
+    "exact": "#00916a",
+    "bound": "#b2589a",
+    "estimate": "#2b83ba",
+}
+LABELS: Mapping[str, str] = {
+    "none": "no constraint",
+    "weight_clip": "weight clipping",
+    "gradient_penalty": "gradient penalty",
+    "spectral_norm": "spectral normalization",
+    "frobenius_norm": "Frobenius normalization",
+    "wasserstein": "Wasserstein loss",
+    "hinge": "hinge loss",
+}
+MARKERS: Mapping[str, str] = {"none": "o", "weight_clip": "s", "gradient_penalty": "^", "spectral_norm": "D"}
+
+STYLE = {
+    "figure.dpi": 110,
+    "savefig.bbox": "tight",
+    "savefig.transparent": True,
+    "figure.constrained_layout.use": True,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "lipnb",
+    "font.size": 10.5,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#8a8a8a",
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "image.cmap": "viridis",
+    "axes.prop_cycle": mpl.cycler(color=["#2b83ba", "#d55e00", "#00916a", "#b2589a", "#c98600", "#8a8a8a"]),
+}
+
+
+def use_style() -> None:
+    """Give all later figures of this process the book's look."""
+    mpl.rcParams.update(STYLE)
+
+
+def new(columns: int = 1, rows: int = 1, *, width: float = 7.2, height: float | None = None, **options) -> tuple[Figure, np.ndarray]:
+    """Figure of ``width`` inches (7.2 is the page's column) and its axes, squeezed as by ``plt.subplots``."""
+    size = (width, height if height is not None else 0.62 * width * rows / columns + 0.3)
+    return plt.subplots(rows, columns, figsize=size, **options)
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display ``figure`` with ``alt``, a description of what it shows, and close it."""
+    if not alt.strip():
+        raise ValueError(f"alt must describe the figure. Received: {alt!r}")
+    display({"text/html": _inline_svg(figure, alt), "image/png": _png(figure), "text/plain": alt}, raw=True)
+    plt.close(figure)
+
+
+def band(axis, x, values, key: str, **options) -> None:
+    """Mean over the first axis (seeds) of ``values`` (seeds, points) with the range that the seeds span."""
+    values = np.atleast_2d(values)
+    axis.plot(x, values.mean(axis=0), color=COLORS[key], marker=MARKERS.get(key), label=LABELS.get(key, key), **options)
+    axis.fill_between(x, values.min(axis=0), values.max(axis=0), color=COLORS[key], alpha=0.2, linewidth=0)
+
+
+def image_grid(axis, images: np.ndarray, columns: int) -> None:
+    """uint8 ``images`` (n, h, w, c) as one picture of ``columns`` columns; n is a multiple of it."""
+    n, height, width, channels = images.shape
+    tiles = images.reshape(n // columns, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    picture = tiles.reshape(n // columns * height, columns * width, channels)
+    axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axis.set_axis_off()
+
+
+def _inline_svg(figure: Figure, alt: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    svg = re.sub(r"#000000|\bblack\b", "currentColor", svg)
+    # matplotlib leaves text and other black shapes without a fill: they inherit this one.
+    opening = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" fill="currentColor" style="max-width:100%;height:auto" '
+    return f'<div class="lipnb-figure">{svg.replace("<svg ", opening, 1)}</div>'
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, transparent=False, facecolor="white")
+    return buffer.getvalue()

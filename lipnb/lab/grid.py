@@ -1,0 +1,76 @@
+"""The runs of a profile, expanded from ``notebooks/grid.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lipnb.lab import paths
+
+__all__ = ["Run", "profiles", "runs"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of a run notebook: ``parameters`` are plain literals, ``name`` is unique in its experiment."""
+
+    experiment: str
+    name: str
+    notebook: str
+    parameters: dict[str, Any]
+    whole_machine: bool
+    core: bool
+
+
+def profiles(grid: Path = paths.GRID) -> list[str]:
+    """The profiles' names."""
+    return list(yaml.safe_load(grid.read_text())["seeds"])
+
+
+def runs(profile: str, *, full: bool = False, seeds: Sequence[int] | None = None, grid: Path = paths.GRID) -> list[Run]:
+    """Every run of ``profile``, in order; ``seeds`` replaces the profile's own.
+
+    Raises ValueError for an unknown profile, for a key that the grid does not know and for two runs of one name.
+    """
+    content = yaml.safe_load(grid.read_text())
+    if profile not in content["seeds"]:
+        raise ValueError(f"PROFILE must be one of {', '.join(content['seeds'])}. Received: {profile!r}")
+    chosen = list(content["seeds"][profile] if seeds is None else seeds)
+    found = [run for name, e in content["experiments"].items() for run in _expand(name, e, profile, chosen)]
+    names = [(run.experiment, run.name) for run in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"every run's name must be unique. Received twice: {twice}")
+    return [run for run in found if run.core or full]
+
+
+def _expand(name: str, experiment: dict[str, Any], profile: str, seeds: list[int]) -> Iterator[Run]:
+    known = {"notebook", "set", "profiles", "core", "full", "threads"}
+    if unknown := set(experiment) - known:
+        raise ValueError(f"an experiment's keys must be among {sorted(known)}. Received in {name}: {sorted(unknown)}")
+    common = experiment["set"] | experiment["profiles"][profile]
+    for kind in ("core", "full"):
+        for cell in experiment.get(kind, []):
+            varied = cell if "seed" in common else cell | {"seed": seeds}
+            for point in _points(varied):
+                yield Run(
+                    name,
+                    _name(point) or name,
+                    experiment["notebook"],
+                    common | point,
+                    experiment.get("threads") == "all",
+                    kind == "core",
+                )
+
+
+def _points(cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    lists = [value if isinstance(value, list) else [value] for value in cell.values()]
+    return (dict(zip(cell, values, strict=True)) for values in product(*lists))
+
+
+def _name(point: dict[str, Any]) -> str:
+    return "-".join(value if isinstance(value, str) else f"{key}{value}" for key, value in point.items())

@@ -1,0 +1,81 @@
+"""How good generated images are, measured in the features of one committed classifier.
+
+The Fréchet distance and the score are Heusel et al. 2017's FID and Salimans et al. 2016's inception score,
+with the Inception network replaced by a small Fashion-MNIST classifier: values compare within this book,
+never with published ones. ``notebooks/runs/ruler.md`` trains it; its weights travel with lipnb.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import scipy.linalg
+
+from lipnb.lab import models, paths
+
+__all__ = ["RULER", "Moments", "Ruler", "classifier_score", "frechet_distance", "load_ruler", "moments"]
+
+RULER = paths.ASSETS / "ruler.npz"
+RULER_SHA256 = "to be written by the training notebook"
+
+
+class Moments(NamedTuple):
+    """Mean (d,) and covariance (d, d) of features, float64."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+Ruler = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def load_ruler(batch: int = 500) -> Ruler:
+    """Function from images, float32 (n, 28, 28, 1) in −1 … 1, to features (n, 64) and class probabilities (n, 10).
+
+    Raises OSError where the committed weights are not the ones that the recorded results were measured with.
+    """
+    digest = hashlib.sha256(RULER.read_bytes()).hexdigest()
+    if digest != RULER_SHA256:
+        raise OSError(f"{RULER.name} must have SHA-256 {RULER_SHA256}: check it out again. Received: {digest}")
+    model = models.classifier((28, 28, 1), 10, seed=0)
+    with np.load(RULER) as arrays:
+        model.set_weights([arrays[name] for name in arrays.files])
+    outputs = [model.get_layer("features").output, keras.ops.softmax(model.output)]
+    both = keras.Model(model.inputs, outputs)
+    return lambda images: tuple(both.predict(images, batch_size=batch, verbose=0))
+
+
+def moments(features: np.ndarray) -> Moments:
+    """Mean and covariance (divided by n − 1) of ``features`` (n, d), in float64."""
+    features = np.asarray(features, np.float64)
+    return Moments(features.mean(axis=0), np.cov(features, rowvar=False))
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    r"""Squared Fréchet (Wasserstein-2) distance of two Gaussians, in squared feature units.
+
+    .. math:: \|\mu_a-\mu_b\|^2 + \operatorname{tr}\Sigma_a + \operatorname{tr}\Sigma_b
+              - 2\operatorname{tr}\big(\Sigma_a^{1/2}\Sigma_b\Sigma_a^{1/2}\big)^{1/2}
+
+    The symmetric form needs eigenvalues of symmetric matrices only, so no complex root and no added
+    epsilon. Exact to rounding; negative rounding residue is cut at 0. Source: Heusel et al. 2017.
+    """
+    values, vectors = scipy.linalg.eigh(a.covariance)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    cross = scipy.linalg.eigvalsh(root @ b.covariance @ root)
+    trace = np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(np.clip(cross, 0, None)).sum()
+    return float(max(0.0, np.sum((a.mean - b.mean) ** 2) + trace))
+
+
+def classifier_score(probabilities: np.ndarray) -> float:
+    r"""Exponential of the mean Kullback–Leibler divergence of p(y|x) from their mean, between 1 and the classes' number.
+
+    Source: Salimans et al. 2016, in one split.
+    """
+    p = np.asarray(probabilities, np.float64)
+    p = np.clip(p, np.finfo(np.float64).tiny, None)
+    return float(np.exp(np.mean(np.sum(p * (np.log(p) - np.log(p.mean(axis=0))), axis=1))))
