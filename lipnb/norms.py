@@ -189,7 +189,9 @@ def _start(u: Any, seed: int | None, matrix: Tensor) -> Tensor:
         u = np.random.default_rng(check_count(seed, "seed", minimum=0)).standard_normal((1, rows))
     u = ops.cast(np.ones((1, rows)) if u is None else u, matrix.dtype)
     if math.prod(u.shape) != rows:
-        raise ValueError(f"u must have one entry for each of the {rows} rows. Received: shape {tuple(u.shape)}")
+        raise ValueError(
+            f"u must have one entry for each of the {rows} rows. Received: shape {tuple(u.shape)}"
+        )
     return ops.reshape(u, (1, rows))
 
 
