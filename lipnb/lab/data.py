@@ -60,8 +60,8 @@ def to_float(images: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Float −1 … 1 → uint8 0 … 255, rounded and clipped."""
-    return np.clip(np.rint((np.asarray(images) + 1) * 127.5), 0, 255).astype(np.uint8)
+    """Float −1 … 1 → uint8 0 … 255, rounded and clipped; NaN (of a diverged generator) → 0."""
+    return np.clip(np.rint((np.nan_to_num(images, nan=-1.0) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
 def _fashion_mnist() -> Dataset:

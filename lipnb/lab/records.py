@@ -10,24 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
-import subprocess
-import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from lipnb.lab import paths
-
-__all__ = ["code_files", "damaged", "hash_files", "provenance", "read", "read_arrays", "write"]
-
-PACKAGES = ("keras", "numpy", "scipy", "tensorflow", "tensorflow-cpu", "jax", "torch", "papermill")
-NOT_IMPORTED_BY_RUNS = {"figures.py", "verdicts.py", "claims.py", "progress.py", "site.py", "statistics.py"}
+__all__ = ["damaged", "hash_files", "read", "read_arrays", "write"]
 
 
 def write(folder: Path, run_id: str, record: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> Path:
@@ -72,34 +61,6 @@ def _is_damaged(path: Path) -> bool:
         return True
 
 
-def provenance(notebook: str, dataset: str) -> dict[str, Any]:
-    """Where, when and with what a run was made: everything needed to make it again or to explain a difference."""
-    return {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "backend": keras.backend.backend(),
-        "device": _device(),
-        "python": sys.version.split()[0],
-        "versions": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
-        "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count(),
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain")),
-        "inputs": {
-            "notebook": hash_files([paths.ROOT / "notebooks" / notebook]),
-            "code": hash_files(code_files()),
-            "lock": hash_files([paths.ROOT / "requirements.lock"]),
-            "dataset": dataset,
-        },
-    }
-
-
-def code_files() -> list[Path]:
-    """The library files that a run can import: what draws and judges afterwards is left out."""
-    files = sorted((paths.ROOT / "lipnb").rglob("*.py"))
-    return [path for path in files if path.name not in NOT_IMPORTED_BY_RUNS]
-
-
 def hash_files(files: Iterable[Path]) -> str:
     """SHA-256 of the files' names and contents."""
     digest = hashlib.sha256()
@@ -117,25 +78,3 @@ def _replace(path: Path, write_to: Any) -> None:
     with beside.open("wb") as file:
         write_to(file)
     os.replace(beside, path)
-
-
-def _git(*arguments: str) -> str | None:
-    result = subprocess.run(["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True)
-    return result.stdout.strip() if result.returncode == 0 else None
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-        return True
-    except metadata.PackageNotFoundError:
-        return False
-
-
-def _device() -> str:
-    devices = [d for d in keras.distribution.list_devices() if not d.startswith("cpu")]
-    if devices:
-        return ", ".join(devices)
-    info = Path("/proc/cpuinfo")
-    models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return models[0] if models else "cpu"

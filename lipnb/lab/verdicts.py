@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -133,3 +134,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return _plain(value.tolist())
     return value
+
+
+if __name__ == "__main__":  # python -m lipnb.lab.verdicts FOLDER TARGET
+    merge(Path(sys.argv[1]), Path(sys.argv[2]))

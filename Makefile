@@ -1,0 +1,46 @@
+# Every target sets up what it needs. JOBS, SEEDS ("0 1 2"), PROFILE (smoke, cpu, gpu) and FULL=1 can be given.
+SHELL := /bin/sh
+PROFILE ?= cpu
+JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+PORT ?= 8000
+PYTHON ?= python3
+TF_CPP_MIN_LOG_LEVEL ?= 2
+export PROFILE JOBS SEEDS FULL TF_CPP_MIN_LOG_LEVEL
+PY := .venv/bin/python
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce smoke book record test lint format lock serve clean
+
+help: ## print this list
+	@echo "make TARGET [PROFILE=cpu|smoke|gpu] [JOBS=$(JOBS)] [SEEDS=\"0 1 2\"] [FULL=1]"
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
+
+reproduce: $(READY) ## every run, figure and page again, from the data; FULL=1: the side experiments too
+	$(PY) -m lipnb.lab.pipeline run
+smoke: $(READY) ## the whole path with tiny budgets, in build/smoke
+	PROFILE=smoke $(PY) -m lipnb.lab.pipeline run
+book: $(READY) ## the pages from the recorded results, in build/book/html (no training)
+	RECORDED=1 $(PY) -m lipnb.lab.pipeline run
+record: $(READY) ## keep this machine's results of PROFILE as the recorded ones
+	$(PY) -m lipnb.lab.pipeline record
+test: $(READY) ## all tests, on TensorFlow and on every other backend that is installed
+	PYTHON=$(PY) sh tests/run
+lint: $(READY) ## formatting, lint and types of code and notebooks; the lock is up to date
+	PYTHON=$(PY) sh tests/lint
+format: $(READY) ## format code in place
+	$(PY) -m ruff check -q --fix . && $(PY) -m ruff format -q .
+lock: $(READY) ## resolve pyproject.toml anew into uv.lock and requirements.lock
+	$(PY) -m uv lock --upgrade && $(PY) -m uv export $(EXPORT)
+serve: ## the finished book on 127.0.0.1:PORT
+	$(PY) -m http.server --bind 127.0.0.1 --directory build/book/html $(PORT)
+clean: ## delete everything made, the environment included
+	rm -rf build .venv .snakemake
+
+EXPORT = --frozen --no-emit-project --extra lab --extra jax --group dev --quiet --output-file requirements.lock
+$(READY): requirements.lock pyproject.toml
+	test -x $(PY) || uv venv --quiet --seed .venv 2>/dev/null || $(PYTHON) -m venv .venv
+	$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet --disable-pip-version-check uv
+	$(PY) -m uv pip install --quiet --python $(PY) --require-hashes -r requirements.lock
+	$(PY) -m uv pip install --quiet --python $(PY) --no-deps -e .
+	@touch $@

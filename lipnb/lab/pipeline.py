@@ -1,0 +1,166 @@
+"""What `make` calls: run a profile with Snakemake and show how far it is; record what it made.
+
+``python -m lipnb.lab.pipeline run`` plans and runs ``notebooks/Snakefile``; PROFILE, FULL, SEEDS and
+RECORDED come from the environment, JOBS too. It can be stopped at any time: the same command goes on.
+``python -m lipnb.lab.pipeline record`` copies a profile's fresh results over the recorded ones.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lipnb.lab import grid, paths, records
+
+__all__ = ["record", "run", "set_aside"]
+
+STEPS_DONE = re.compile(r"^(\d+) of (\d+) steps \(", re.M)
+PLANNED = re.compile(r"^total\s+(\d+)$", re.M)
+FAILED_LOG = re.compile(r"^\s*log: (.+?) \(check log file", re.M)
+
+
+def run(profile: str, *, recorded: bool, jobs: int, console: Console) -> int:
+    """Run the Snakefile; exit status 0, 1 where a notebook failed, 2 where another run is going on, 130 where stopped."""
+    out = paths.build("book" if recorded else profile)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"{out.relative_to(paths.ROOT)} is in use by another make: wait for it or stop it.")
+            return 2
+        if not recorded:
+            for path in set_aside(profile, _seeds()):
+                console.print(f"set aside (damaged, or not in the grid): {path.name}")
+        return _snakemake(out, jobs, console)
+
+
+def set_aside(profile: str, seeds: list[int] | None) -> list[Path]:
+    """Move records that are damaged, or of no run of the profile's grid, to ``build/<profile>/set-aside``."""
+    folder, away = paths.runs(profile, fresh=True), paths.build(profile) / "set-aside"
+    known = {(r.experiment, r.name) for s in (None, seeds) for r in grid.runs(profile, full=True, seeds=s)}
+    stray = {path for path in folder.rglob("*.json") if (path.parent.name, path.stem) not in known}
+    moved = sorted(stray | set(records.damaged(folder)))
+    for path in moved:
+        target = away / path.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        for part in (path, path.with_suffix(".npz")):
+            if part.exists():
+                os.replace(part, target / part.name)
+    return moved
+
+
+def record(profile: str, console: Console) -> int:
+    """Copy the fresh runs and verdicts of ``profile`` over the recorded ones, whole or not at all."""
+    fresh, recorded = paths.runs(profile, fresh=True), paths.runs(profile)
+    verdicts = paths.build(profile) / "verdicts.json"
+    if not any(fresh.rglob("*.json")) or not verdicts.exists():
+        console.print(f"nothing to record: run `make reproduce PROFILE={profile}` first.")
+        return 1
+    beside = recorded.with_name(f".{profile}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    if recorded.exists():
+        shutil.copytree(recorded, beside)
+    shutil.copytree(fresh, beside, dirs_exist_ok=True)
+    shutil.rmtree(recorded, ignore_errors=True)
+    os.replace(beside, recorded)
+    if profile == "cpu":  # the book's verdicts are those of the profile that anyone can run again
+        shutil.copyfile(verdicts, paths.RECORDED / "verdicts.json")
+    console.print(f"recorded {sum(1 for _ in recorded.rglob('*.json'))} runs in {recorded.relative_to(paths.ROOT)}")
+    return 0
+
+
+def _seeds() -> list[int] | None:
+    return [int(seed) for seed in os.environ["SEEDS"].split()] if os.environ.get("SEEDS") else None
+
+
+def _snakemake(out: Path, jobs: int, console: Console) -> int:
+    # Our own lock is held, and unlike Snakemake's it goes with the process: hence --nolock.
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "notebooks/Snakefile", "--directory", ".", "--nolock"]
+    command += ["--rerun-incomplete", "--keep-going", "--cores", str(jobs), *sys.argv[2:]]
+    log_path = out / "snakemake.log"
+    shutil.rmtree(out / "progress", ignore_errors=True)
+    with log_path.open("w") as log:
+        process = subprocess.Popen(command, cwd=paths.ROOT, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _follow(process, out, log_path, console)
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            console.print("stopped. The same command goes on from here.")
+            return 130
+    if process.returncode != 0:
+        _explain(log_path, console)
+    return 1 if process.returncode else 0
+
+
+def _follow(process: subprocess.Popen, out: Path, log_path: Path, console: Console) -> None:
+    """Show steps done, what runs now and the time left, until ``process`` ends."""
+    columns = (TextColumn("{task.description}"), BarColumn(30), TextColumn("{task.fields[steps]}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("planning", total=None, steps="")
+        last_line = time.monotonic()
+        while process.poll() is None:
+            done, total, live = _state(out, log_path)
+            fraction = sum(item["done"] / item["total"] for item in live)
+            names = ", ".join(f"{item['run']} {item['done']}/{item['total']}" for item in live) or "working"
+            bar.update(task, description=names, completed=done + fraction, total=total, steps=f"{done}/{total or '?'} steps")
+            if not console.is_terminal and time.monotonic() - last_line > 30:
+                last_line = time.monotonic()
+                console.print(f"{done}/{total or '?'} steps done; {names}")
+            time.sleep(0.5)
+        done, total, _ = _state(out, log_path)
+        bar.update(task, description="done" if process.returncode == 0 else "failed", completed=done, steps=f"{done} steps")
+
+
+def _state(out: Path, log_path: Path) -> tuple[int, int | None, list[dict]]:
+    text = log_path.read_text(errors="replace")
+    counts = STEPS_DONE.findall(text)
+    planned = PLANNED.search(text)
+    done, total = map(int, counts[-1]) if counts else (0, int(planned[1]) if planned else None)
+    live = []
+    for path in sorted((out / "progress").glob("*.json")):
+        item = json.loads(path.read_text())
+        experiment, name = item["run"].split("/")
+        if not (out / "runs" / experiment / f"{name}.json").exists():
+            live.append(item)
+    return done, total, live
+
+
+def _explain(log_path: Path, console: Console) -> None:
+    text = log_path.read_text(errors="replace")
+    logs = [paths.ROOT / name for name in dict.fromkeys(FAILED_LOG.findall(text))]
+    for path in logs:
+        content = path.read_text(errors="replace") if path.exists() else ""
+        console.print(f"--- {path.relative_to(paths.ROOT)}", highlight=False)
+        console.print("\n".join(content.splitlines()[-60:]), highlight=False, markup=False)
+    if not logs:
+        console.print(text[-3000:], highlight=False, markup=False)
+
+
+def main() -> int:
+    """Command line: ``run`` or ``record``."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    profile = os.environ.get("PROFILE", "cpu")
+    if profile not in grid.profiles():
+        console.print(f"PROFILE must be one of {', '.join(grid.profiles())}. Received: {profile!r}")
+        return 2
+    if sys.argv[1:2] == ["record"]:
+        return record(profile, console)
+    recorded = bool(int(os.environ.get("RECORDED", "0")))
+    return run(profile, recorded=recorded, jobs=int(os.environ.get("JOBS", os.cpu_count() or 1)), console=console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

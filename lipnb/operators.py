@@ -1,0 +1,222 @@
+"""The linear map that a kernel stands for, and its largest singular value by warm-started power iteration.
+
+A map is block-diagonal with b blocks: b = 1 for a dense kernel, one block per group of a grouped convolution,
+one per channel of a depthwise one. Its norm is the largest norm of a block. Each block has its own pair of
+vectors, so that blocks of nearly equal norm do not slow each other down.
+
+Orientation: u is on the left (for a matrix: rows), v on the right, σ = ⟨u, Wv⟩ block by block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from lipnb.autodiff import input_gradient
+
+__all__ = ["KernelMap", "advance", "iterate", "kernel_map", "singular_value", "start_vectors"]
+
+Tensor = Any
+DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
+
+
+@dataclass(frozen=True)
+class KernelMap:
+    """``forward(kernel, v)`` = Wv and ``adjoint(kernel, u)`` = Wᵀu; shapes start with the number of blocks."""
+
+    forward: Callable[[Tensor, Tensor], Tensor]
+    adjoint: Callable[[Tensor, Tensor], Tensor]
+    u_shape: tuple[int, ...]
+    v_shape: tuple[int, ...]
+
+
+def kernel_map(owner: keras.Layer, kernel: keras.Variable, operator: bool) -> KernelMap:
+    """The map whose norm stands for ``kernel``, a weight of the built layer ``owner``.
+
+    As a matrix (rows, columns), the default:
+
+    - EinsumDense: contracted axes × new axes; axes shared by input, kernel and output are blocks;
+    - convolution: (k·k·in, out), one block per group; depthwise: (k·k, multiplier), one block per channel;
+    - transposed convolution: (k·k·out, in). It is the adjoint of the convolution with the same kernel array,
+      and has its norm, so this matrix bounds it as the reshaped kernel bounds a convolution;
+    - anything else: (−1, shape[-1]).
+
+    With ``operator``, a convolution's own linear map at the input size that it was built for.
+
+    Raises ValueError where there is no such matrix, or no static input size for ``operator``.
+    """
+    if operator and isinstance(owner, CONVOLUTIONS + TRANSPOSED + DEPTHWISE + SEPARABLE):
+        if not kernel.name.startswith("pointwise"):  # 1×1 with stride 1: its matrix has the operator's norm
+            return _convolution_map(owner, kernel)
+    elif operator and kernel.ndim > 2 and not isinstance(owner, layers.EinsumDense):
+        raise ValueError(
+            f"operator=True needs a Dense, EinsumDense or convolution layer for the kernel {kernel.path!r}. "
+            f"Received: {type(owner).__name__}"
+        )
+    if isinstance(owner, layers.EinsumDense):
+        return _einsum_map(owner.equation, tuple(kernel.shape))
+    if kernel.ndim < 2:
+        raise ValueError(f"The weight {kernel.path!r} must have rank 2 or more. Received: shape {kernel.shape}")
+    return _grouped_map(kernel, *_groups(owner, kernel))
+
+
+def singular_value(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """max over blocks of ⟨u, Wv⟩, a scalar; its gradient with respect to W is uvᵀ of the largest block."""
+    product = u * mapping.forward(kernel, v)
+    return ops.max(ops.sum(product, axis=_per_block(product)))
+
+
+def iterate(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor, n_iter: int) -> tuple[Tensor, Tensor]:
+    """u, v after ``n_iter`` power iterations from u; a vector whose image is zero stays as it was."""
+    kernel = ops.stop_gradient(kernel)
+    for _ in range(n_iter):
+        v = _normalized(mapping.adjoint(kernel, u), v)
+        u = _normalized(mapping.forward(kernel, v), u)
+    return ops.stop_gradient(u), ops.stop_gradient(v)
+
+
+def advance(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor, n_iter: int) -> tuple[Tensor, Tensor]:
+    """u, v after ``n_iter`` power iterations where the kernel has moved since they were stored, else as stored.
+
+    Stored vectors obey u = Wv/‖Wv‖. Where the kernel at hand still does so to rounding, nothing has moved, and
+    every call until the next optimizer step sees the same u, v: one kernel per loss.
+    """
+    fixed = ops.stop_gradient(kernel)
+    image = _normalized(mapping.forward(fixed, v), u)
+    moved = _norm(image - u) > 64 * np.finfo(keras.backend.standardize_dtype(u.dtype)).eps
+    new_u, new_v = iterate(mapping, fixed, image, v, n_iter)
+    return ops.stop_gradient(ops.where(moved, new_u, u)), ops.stop_gradient(ops.where(moved, new_v, v))
+
+
+def start_vectors(mapping: KernelMap, start: str, seed: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Unit u, v in every block: ``ones``, or ``random`` from NumPy's generator, the same on every backend."""
+    generator = np.random.default_rng(seed)
+    vectors = []
+    for shape in (mapping.u_shape, mapping.v_shape):
+        x = np.ones(shape) if start == "ones" else generator.standard_normal(shape)
+        vectors.append(x / np.sqrt(np.sum(x**2, axis=tuple(range(1, x.ndim)), keepdims=True)))
+    return vectors[0], vectors[1]
+
+
+def _matrix_map(to_blocks: Callable[[Tensor], Tensor], blocks: int, rows: int, columns: int) -> KernelMap:
+    return KernelMap(
+        forward=lambda kernel, v: ops.matmul(to_blocks(kernel), v[:, :, None])[:, :, 0],
+        adjoint=lambda kernel, u: ops.matmul(u[:, None, :], to_blocks(kernel))[:, 0, :],
+        u_shape=(blocks, rows),
+        v_shape=(blocks, columns),
+    )
+
+
+def _grouped_map(kernel: keras.Variable, groups: int, columns: int) -> KernelMap:
+    rows = math.prod(kernel.shape) // (groups * columns)
+
+    def to_blocks(kernel: Tensor) -> Tensor:
+        return ops.transpose(ops.reshape(kernel, (rows, groups, columns)), (1, 0, 2))
+
+    plain = lambda kernel: ops.reshape(kernel, (1, rows, columns))  # noqa: E731
+    return _matrix_map(to_blocks if groups > 1 else plain, groups, rows, columns)
+
+
+def _einsum_map(equation: str, shape: tuple[int, ...]) -> KernelMap:
+    """The kernel's axes sorted into shared (blocks), contracted (rows) and new (columns)."""
+    inputs, weight, outputs = equation.replace(" ", "").replace("->", ",").split(",")
+    kinds = [(axis in inputs, axis in outputs) for axis in weight]
+    if (False, False) in kinds:
+        raise ValueError(f"Every axis of an EinsumDense kernel must be in the input or output. Received: {equation!r}")
+    axes = [[i for i, k in enumerate(kinds) if k == kind] for kind in ((True, True), (True, False), (False, True))]
+    sizes = [math.prod(shape[i] for i in group) for group in axes]
+    order = sum(axes, [])
+    return _matrix_map(lambda kernel: ops.reshape(ops.transpose(kernel, order), sizes), *sizes)
+
+
+def _groups(owner: keras.Layer, kernel: keras.Variable) -> tuple[int, int]:
+    """Number of blocks of a kernel and the columns of each."""
+    if isinstance(owner, DEPTHWISE) or kernel.name == "depthwise_kernel":
+        return kernel.shape[-2], kernel.shape[-1]
+    groups = owner.groups if isinstance(owner, CONVOLUTIONS) else 1
+    return groups, kernel.shape[-1] // groups
+
+
+def _convolution_map(owner: keras.Layer, kernel: keras.Variable) -> KernelMap:
+    """Feature maps, one per block: (blocks, *space, channels), or (blocks, channels, *space)."""
+    shape = tuple(owner.get_build_config()["input_shape"])[1:]
+    if None in shape:
+        raise ValueError(f"operator=True needs a static input shape. Received: {(None, *shape)}")
+    linear = _convolution(owner)
+    groups, first = _groups(owner, kernel)[0], owner.data_format == "channels_first"
+    image = linear(keras.KerasTensor((1, *shape)), keras.KerasTensor(kernel.shape)).shape[1:]
+
+    def adjoint(kernel: Tensor, u: Tensor) -> Tensor:
+        u = _join(u, first)
+        zero = ops.zeros((1, *shape), dtype=u.dtype)
+        return _split(input_gradient(lambda x: linear(x, kernel) * u, zero), groups, first)
+
+    return KernelMap(
+        forward=lambda kernel, v: _split(linear(_join(v, first), kernel), groups, first),
+        adjoint=adjoint,
+        u_shape=_split_shape(image, groups, first),
+        v_shape=_split_shape(shape, groups, first),
+    )
+
+
+def _convolution(owner: keras.Layer) -> Callable[[Tensor, Tensor], Tensor]:
+    """The layer's map x, kernel → output, without bias and activation."""
+    options = {"dilation_rate": owner.dilation_rate, "data_format": owner.data_format, "strides": owner.strides}
+    if isinstance(owner, TRANSPOSED):
+        padding = {"padding": owner.padding, "output_padding": owner.output_padding}
+        return lambda x, kernel: ops.conv_transpose(x, kernel, **padding, **options)
+    if not isinstance(owner, CONVOLUTIONS):
+        return lambda x, kernel: ops.depthwise_conv(x, kernel, padding=owner.padding, **options)
+    if owner.padding != "causal":
+        return lambda x, kernel: ops.conv(x, kernel, padding=owner.padding, **options)
+    before = [owner.dilation_rate[0] * (owner.kernel_size[0] - 1), 0]
+    pads = [[0, 0], before, [0, 0]] if owner.data_format == "channels_last" else [[0, 0], [0, 0], before]
+    return lambda x, kernel: ops.conv(ops.pad(x, pads), kernel, padding="valid", **options)
+
+
+def _split_shape(shape: tuple[int, ...], groups: int, first: bool) -> tuple[int, ...]:
+    """(groups, ...) with a group's share of the channels, which come first or last in ``shape``."""
+    if first:
+        return (groups, shape[0] // groups, *shape[1:])
+    return (groups, *shape[:-1], shape[-1] // groups)
+
+
+def _split(x: Tensor, groups: int, first: bool) -> Tensor:
+    """Feature maps (1, ...) as one batch entry per group of channels."""
+    shape = _split_shape(tuple(x.shape[1:]), groups, first)
+    if first or groups == 1:
+        return ops.reshape(x, shape)
+    return ops.moveaxis(ops.reshape(x, (*shape[1:-1], groups, shape[-1])), -2, 0)
+
+
+def _join(x: Tensor, first: bool) -> Tensor:
+    """The inverse of ``_split``."""
+    groups, *shape = x.shape
+    if first or groups == 1:
+        return ops.reshape(x, (1, groups * shape[0], *shape[1:]) if first else (1, *shape))
+    return ops.reshape(ops.moveaxis(x, 0, -2), (1, *shape[:-1], groups * shape[-1]))
+
+
+def _per_block(x: Tensor) -> tuple[int, ...]:
+    return tuple(range(1, len(x.shape)))
+
+
+def _norm(x: Tensor) -> Tensor:
+    return ops.sqrt(ops.sum(x * x, axis=_per_block(x), keepdims=True))
+
+
+def _normalized(x: Tensor, fallback: Tensor) -> Tensor:
+    """x/‖x‖ block by block, and ``fallback`` where x is zero."""
+    largest = ops.max(ops.abs(x), axis=_per_block(x), keepdims=True)
+    zero = largest == 0
+    scaled = x / ops.where(zero, 1.0, largest)  # squares of tiny or huge entries would leave the range
+    return ops.where(zero, fallback, scaled / ops.where(zero, 1.0, _norm(scaled)))

@@ -1,0 +1,145 @@
+"""Penalties on the gradient of a critic with respect to its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from lipnb.autodiff import input_gradient
+from lipnb.checks import check_choice, check_positive
+
+__all__ = ["gradient_penalty", "input_gradient_norm"]
+
+Tensor = Any
+
+
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor],
+    real: Any,
+    fake: Any,
+    *,
+    kind: str = "two_sided",
+    at: str = "between",
+    seed: int | keras.random.SeedGenerator | None = None,
+    eps: Any = None,
+    perturbation: float = 0.5,
+) -> Tensor:
+    """Mean over the batch of a penalty on ‖∇critic(x̂)‖, to be multiplied by a strength and added to a loss.
+
+    kind: ``two_sided`` (‖g‖ − 1)², ``one_sided`` relu(‖g‖ − 1)², ``one_sided_linear`` relu(‖g‖ − 1).
+
+    at: ``between`` x̂ = ε·real + (1 − ε)·fake, one ε ~ U[0, 1) per sample; ``real`` x̂ = real +
+    perturbation·s·ε with s the standard deviation of all entries of ``real`` and one ε ~ N(0, 1) per entry
+    (perturbation=0: the real samples themselves); ``fake`` x̂ = fake.
+
+    Parameters
+    ----------
+    critic
+        Keras model or layer, called with ``training=False`` (so no batch-norm statistics and no stored
+        vectors change), or any function of a batch. It must treat samples independently (no batch norm with
+        batch statistics), or ‖g‖ is not the gradient norm of one sample.
+    real, fake
+        Floating-point batches of one shape (batch, ...).
+    seed
+        Int (the same draw at every call) or a ``keras.random.SeedGenerator`` (a new draw at every call).
+        One of seed and eps is needed where something is drawn.
+    eps
+        The draw itself, instead of seed: ``between`` (batch,) or broadcastable against real, ``real``
+        broadcastable against real.
+
+    Returns
+    -------
+    Scalar tensor, differentiable with respect to the critic's weights; its gradient is finite where ‖g‖ = 0.
+
+    Guarantee
+    ---------
+    None on the Lipschitz constant: the norm is only penalised, and only at x̂.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind or at, different shapes, a negative perturbation, or a draw without seed and eps.
+
+    Source: Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3; for ``real``, Kodali et al. 2017 (DRAGAN, arXiv
+    1705.07215), with their Gaussian perturbation scaled by the data's standard deviation.
+    """
+    check_choice(kind, "kind", ("two_sided", "one_sided", "one_sided_linear"))
+    check_choice(at, "at", ("between", "real", "fake"))
+    real, fake = _batches(real, fake)
+    x = _points(real, fake, at, seed, eps, check_positive(perturbation, "perturbation", allow_zero=True))
+    excess = input_gradient_norm(critic, x) - 1.0
+    if kind == "two_sided":
+        return ops.mean(excess**2)
+    excess = ops.relu(excess)
+    return ops.mean(excess**2 if kind == "one_sided" else excess)
+
+
+def input_gradient_norm(model: Callable[[Tensor], Tensor], x: Any) -> Tensor:
+    """Euclidean norm of the gradient of the summed output with respect to each input sample.
+
+    Parameters
+    ----------
+    model
+        Keras model or layer, called with ``training=False``, or any function of a batch; it must treat
+        samples independently.
+    x
+        Floating-point batch (batch, ...).
+
+    Returns
+    -------
+    Tensor (batch,) of float32, or float64 for such x; differentiable, with gradient 0 where the norm is 0.
+
+    Guarantee
+    ---------
+    Exact to rounding at x; hence, for a scalar output, a lower bound of the model's Lipschitz constant.
+    """
+    x = ops.convert_to_tensor(x)
+    gradient = input_gradient(_at_inference(model), x)
+    if keras.backend.standardize_dtype(gradient.dtype) != "float64":
+        gradient = ops.cast(gradient, "float32")  # squares of half precision overflow at 256
+    square = ops.sum(gradient**2, axis=tuple(range(1, len(gradient.shape))))
+    positive = square > 0
+    # The inner `where` keeps sqrt away from 0, whose infinite slope would turn into NaN.
+    return ops.where(positive, ops.sqrt(ops.where(positive, square, 1.0)), 0.0)
+
+
+def _at_inference(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    if isinstance(model, keras.Layer):
+        return lambda x: model(x, training=False)
+    return model
+
+
+def _batches(real: Any, fake: Any) -> tuple[Tensor, Tensor]:
+    real, fake = ops.convert_to_tensor(real), ops.convert_to_tensor(fake)
+    if len(real.shape) < 2 or tuple(real.shape[1:]) != tuple(fake.shape[1:]):
+        raise ValueError(
+            "real and fake must have one shape (batch, ...). "
+            f"Received: {tuple(real.shape)} and {tuple(fake.shape)}"
+        )
+    return real, fake
+
+
+def _points(real: Tensor, fake: Tensor, at: str, seed: Any, eps: Any, perturbation: float) -> Tensor:
+    if at == "fake":
+        return fake
+    if at == "real":
+        if perturbation == 0:
+            return real
+        noise = _drawn(keras.random.normal, ops.shape(real), real.dtype, seed, eps)
+        return real + perturbation * ops.std(real) * noise
+    ones = (1,) * (len(real.shape) - 1)
+    eps = _drawn(keras.random.uniform, (ops.shape(real)[0], *ones), real.dtype, seed, eps)
+    if len(eps.shape) == 1:
+        eps = ops.reshape(eps, (-1, *ones))
+    return eps * real + (1.0 - eps) * fake
+
+
+def _drawn(draw: Callable, shape: Any, dtype: Any, seed: Any, eps: Any) -> Tensor:
+    if (seed is None) == (eps is None):
+        raise ValueError(f"Give exactly one of seed and eps. Received: seed={seed!r}, eps={type(eps).__name__}")
+    if eps is not None:
+        return ops.cast(ops.convert_to_tensor(eps), dtype)
+    return draw(shape, dtype=keras.backend.standardize_dtype(dtype), seed=seed)
