@@ -1,0 +1,168 @@
+"""The pages that are made from data: the claims with their verdicts, and the measured times.
+
+Everything here is a pure function from data to MyST Markdown; ``lipnb.lab.site`` writes the files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lipnb.lab.claims import Claim
+from lipnb.lab.verdicts import VERDICTS
+
+__all__ = ["claims_page", "timings_table"]
+
+SECTIONS: Mapping[str, str] = {
+    "A": "Sensitivity and the Lipschitz constraint",
+    "B": "Neural networks",
+    "C": "Matrix norms",
+    "D": "l2 regularization",
+    "E": "Spectral norm and power iteration",
+    "F": "Spectral norm regularization",
+    "G": "WGAN and the gradient penalty",
+    "H": "Constructions",
+    "I": "Keras",
+}
+LONGEST_LIST = 8
+
+INTRODUCTION = """\
+# Claims and verdicts
+
+What the article says, claim by claim {cite:p}`su2018`, and what this book found. Every verdict is computed by a
+chapter from its checks or its runs; none is typed.
+
+proved
+: a derivation holds as stated, and the numbers agree.
+
+corrected
+: true only after the change that the chapter states.
+
+supported, not supported
+: an experiment's outcome, by a rule fixed in the chapter, at the scale that is given with it.
+
+answered
+: a question that the article left open.
+
+open
+: no chapter has settled it.
+"""
+
+
+def claims_page(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Any]]) -> str:
+    """The claims page: an overview of all verdicts, then one table a section, every claim with an anchor.
+
+    ``verdicts`` maps a claim's id to the record that ``lipnb.lab.verdicts`` wrote; a missing one is "open".
+    """
+    records = {claim.id: verdicts.get(claim.id, {"verdict": "open"}) for claim in claims}
+    parts = [INTRODUCTION, _overview(claims, records), _scale(records)]
+    for letter in sorted({claim.id[0] for claim in claims}):
+        rows = [_row(claim, records[claim.id]) for claim in claims if claim.id[0] == letter]
+        table = ["::::::{list-table}", ":class: claims", ":header-rows: 1", ":widths: 55 45", ""]
+        table += ["* - Claim", "  - Verdict", *rows, "::::::"]
+        parts.append("\n".join([f"## {letter}. {SECTIONS[letter]}", "", *table]))
+    return "\n\n".join(parts) + "\n"
+
+
+def timings_table(timings: Mapping[str, Any]) -> str:
+    """Table of measured times: ``{"machine": …, "commands": {command: {"seconds": …, "budget_minutes": …}}}``."""
+    rows = [
+        f"| `{name}` | {_minutes(entry['seconds'])} | {entry['budget_minutes']:g} min |"
+        for name, entry in timings.get("commands", {}).items()
+    ]
+    if not rows:
+        return ""
+    head = ["| command | measured | budget |", "|---|---:|---:|"]
+    return "\n".join([*head, *rows, "", f"Measured on: {escape(timings['machine'])}.", ""])
+
+
+def escape(text: str) -> str:
+    """Plain text as Markdown that shows it unchanged."""
+    return re.sub(r"([\\`*_{}\[\]<>#|$~^@&])", r"\\\1", " ".join(text.split()))
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _badge(verdict: str) -> str:
+    return f"[{verdict}]{{.verdict .verdict-{verdict.replace(' ', '-')}}}"
+
+
+def _overview(claims: Sequence[Claim], records: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many claims have which verdict, and each claim as a link in its verdict's colour."""
+    counts = Counter(record["verdict"] for record in records.values())
+    totals = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    chips = [_chip(claim, records[claim.id]["verdict"]) for claim in claims]
+    return f"Of {len(claims)} claims: {totals}.\n\n{{.claim-chips}}\n" + "\n".join(chips)
+
+
+def _chip(claim: Claim, verdict: str) -> str:
+    return f"[{claim.id}](#claim-{claim.id.lower()}){{.verdict .verdict-{verdict.replace(' ', '-')}}}"
+
+
+def _scale(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which profiles the experiments on this page ran with."""
+    profiles = sorted({record["profile"] for record in records.values() if record.get("profile")})
+    if not profiles:
+        return ""
+    names = " and ".join(f"`{profile}`" for profile in profiles)
+    return f"All experiments on this page ran with the {names} profile{'s' * (len(profiles) > 1)} only."
+
+
+def _row(claim: Claim, record: Mapping[str, Any]) -> str:
+    """One row of a section's table; continuation lines are indented as list items demand."""
+    anchor = f'<span id="claim-{claim.id}"></span>'
+    left = [
+        f"(claim-{claim.id.lower()})=",
+        f"{anchor}**{claim.id}. {claim.title}** [{claim.kind}]{{.kind}}",
+        "",
+    ]
+    left += [claim.statement]
+    right = [_badge(record["verdict"]) + " " + escape(record.get("summary", ""))]
+    if claim.notebook:
+        right += ["", f"[](notebooks/{claim.notebook}.ipynb)"]
+    if record.get("rule"):
+        right += ["", *_details(record)]
+    return f"* - {_indented(left)}\n  - {_indented(right)}"
+
+
+def _indented(lines: list[str]) -> str:
+    return "\n".join(line and " " * 4 * bool(i) + line for i, line in enumerate(lines))
+
+
+def _details(record: Mapping[str, Any]) -> Iterator[str]:
+    """A folded box with all that stands behind a verdict."""
+    yield ":::{dropdown} Rule, numbers and runs"
+    for name in ("rule", "scale", "profile"):
+        if record.get(name):
+            yield from (f"**{name.capitalize()}.** {escape(record[name])}", "")
+    numbers = [f"- {escape(name)}: {value}" for name, value in _flat(record.get("numbers", {}))]
+    if numbers:
+        yield from ("**Numbers.**", "", *numbers, "")
+    if record.get("runs"):
+        yield from (f"**Runs.** {', '.join(f'`{run}`' for run in record['runs'])}", "")
+    yield ":::"
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Nested numbers as (path, text) pairs; long lists by their length and range."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{name}, {key}" if name else str(key))
+    elif (
+        isinstance(value, list)
+        and len(value) > LONGEST_LIST
+        and all(isinstance(v, (int, float)) for v in value)
+    ):
+        yield name, f"{len(value)} values from {_text(min(value))} to {_text(max(value))}"
+    elif isinstance(value, list):
+        yield name, ", ".join(_text(item) for item in value)
+    else:
+        yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
