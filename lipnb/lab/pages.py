@@ -13,7 +13,7 @@ from typing import Any
 from lipnb.lab.claims import Claim
 from lipnb.lab.verdicts import VERDICTS
 
-__all__ = ["claims_page", "timings_table"]
+__all__ = ["claims_page", "timings_section"]
 
 SECTIONS: Mapping[str, str] = {
     "A": "Sensitivity and the Lipschitz constraint",
@@ -32,23 +32,17 @@ INTRODUCTION = """\
 # Claims and verdicts
 
 What the article says, claim by claim {cite:p}`su2018`, and what this book found. Every verdict is computed by a
-chapter from its checks or its runs; none is typed.
+chapter, from its checks or its runs, and none is typed; all of them
+{download}`as data <verdicts.json>`."""
 
-proved
-: a derivation holds as stated, and the numbers agree.
-
-corrected
-: true only after the change that the chapter states.
-
-supported, not supported
-: an experiment's outcome, by a rule fixed in the chapter, at the scale that is given with it.
-
-answered
-: a question that the article left open.
-
-open
-: no chapter has settled it.
-"""
+MEANINGS: Mapping[str, str] = {
+    "proved": "a derivation holds as stated, and the numbers agree",
+    "corrected": "true only after the change that the chapter states",
+    "supported": "an experiment agrees, by the rule and at the scale given with it",
+    "not supported": "an experiment disagrees, by the rule and at the scale given with it",
+    "answered": "a question that the article left open now has an answer, at the scale given with it",
+    "open": "not settled by a chapter",
+}
 
 
 def claims_page(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Any]]) -> str:
@@ -57,7 +51,8 @@ def claims_page(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Any
     ``verdicts`` maps a claim's id to the record that ``lipnb.lab.verdicts`` wrote; a missing one is "open".
     """
     records = {claim.id: verdicts.get(claim.id, {"verdict": "open"}) for claim in claims}
-    parts = [INTRODUCTION, _overview(claims, records), _scale(records)]
+    legend = "\n".join(f"- {_badge(verdict)} {meaning}" for verdict, meaning in MEANINGS.items())
+    parts = [INTRODUCTION, f"{{.verdict-legend}}\n{legend}", _overview(claims, records), _scale(records)]
     for letter in sorted({claim.id[0] for claim in claims}):
         rows = [_row(claim, records[claim.id]) for claim in claims if claim.id[0] == letter]
         table = ["::::::{list-table}", ":class: claims", ":header-rows: 1", ":widths: 55 45", ""]
@@ -66,16 +61,20 @@ def claims_page(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Any
     return "\n\n".join(parts) + "\n"
 
 
-def timings_table(timings: Mapping[str, Any]) -> str:
-    """Table of measured times: ``{"machine": …, "commands": {command: {"seconds": …, "budget_minutes": …}}}``."""
+def timings_section(timings: Mapping[str, Any]) -> str:
+    """Section on measured times; empty where there are none.
+
+    ``timings`` is ``{"machine": text, "commands": {command: {"seconds": number, "budget_minutes": number}}}``.
+    """
     rows = [
-        f"| `{name}` | {_minutes(entry['seconds'])} | {entry['budget_minutes']:g} min |"
+        f"| `{name}` | {_duration(entry['seconds'])} | {entry['budget_minutes']:g} min |"
         for name, entry in timings.get("commands", {}).items()
     ]
     if not rows:
         return ""
-    head = ["| command | measured | budget |", "|---|---:|---:|"]
-    return "\n".join([*head, *rows, "", f"Measured on: {escape(timings['machine'])}.", ""])
+    head = ["| Command | Measured | Budget |", "|---|---:|---:|"]
+    introduction = f"From a fresh clone, installation included, on {escape(timings['machine'])}:"
+    return "\n".join(["## Time", "", introduction, "", *head, *rows, ""])
 
 
 def escape(text: str) -> str:
@@ -83,7 +82,7 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|$~^@&])", r"\\\1", " ".join(text.split()))
 
 
-def _minutes(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 

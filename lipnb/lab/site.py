@@ -111,11 +111,12 @@ def _cleaned(notebook: nbformat.NotebookNode, repository: str) -> nbformat.Noteb
 
 def _add_generated(verdicts: Path, book: Path, source: Path) -> None:
     records = json.loads(verdicts.read_text())
+    shutil.copyfile(verdicts, source / "verdicts.json")
     (source / "claims.md").write_text(pages.claims_page(load_claims(), records))
     timings = book / "results" / "timings.json"
     (source / "_generated").mkdir()
-    table = pages.timings_table(json.loads(timings.read_text())) if timings.exists() else ""
-    (source / "_generated" / "timings.md").write_text(table)
+    section = pages.timings_section(json.loads(timings.read_text())) if timings.exists() else ""
+    (source / "_generated" / "timings.md").write_text(section)
 
 
 def _add_vendored(source: Path) -> None:
@@ -124,7 +125,6 @@ def _add_vendored(source: Path) -> None:
     with resources.as_file(resources.files("mathjax") / MATHJAX) as script:
         shutil.copyfile(script, vendor / "tex-svg.js")
     (source / "_extra" / ".nojekyll").touch()
-    (source / "_extra" / "runtime.txt").write_text("python-3.11\n")  # Binder's default Python is older
 
 
 def _configure(path: Path, repository: str) -> None:
