@@ -65,7 +65,9 @@ def kernel_map(owner: keras.Layer, kernel: keras.Variable, operator: bool) -> Ke
     if isinstance(owner, layers.EinsumDense):
         return _einsum_map(owner.equation, tuple(kernel.shape))
     if kernel.ndim < 2:
-        raise ValueError(f"The weight {kernel.path!r} must have rank 2 or more. Received: shape {kernel.shape}")
+        raise ValueError(
+            f"The weight {kernel.path!r} must have rank 2 or more. Received: shape {kernel.shape}"
+        )
     return _grouped_map(kernel, *_groups(owner, kernel))
 
 
@@ -131,10 +133,13 @@ def _einsum_map(equation: str, shape: tuple[int, ...]) -> KernelMap:
     inputs, weight, outputs = equation.replace(" ", "").replace("->", ",").split(",")
     kinds = [(axis in inputs, axis in outputs) for axis in weight]
     if (False, False) in kinds:
-        raise ValueError(f"Every axis of an EinsumDense kernel must be in the input or output. Received: {equation!r}")
-    axes = [[i for i, k in enumerate(kinds) if k == kind] for kind in ((True, True), (True, False), (False, True))]
+        raise ValueError(
+            f"Every axis of an EinsumDense kernel must be in the input or output. Received: {equation!r}"
+        )
+    shared, contracted, new = (True, True), (True, False), (False, True)
+    axes = [[i for i, k in enumerate(kinds) if k == kind] for kind in (shared, contracted, new)]
     sizes = [math.prod(shape[i] for i in group) for group in axes]
-    order = sum(axes, [])
+    order = [i for group in axes for i in group]
     return _matrix_map(lambda kernel: ops.reshape(ops.transpose(kernel, order), sizes), *sizes)
 
 
@@ -153,7 +158,7 @@ def _convolution_map(owner: keras.Layer, kernel: keras.Variable) -> KernelMap:
         raise ValueError(f"operator=True needs a static input shape. Received: {(None, *shape)}")
     linear = _convolution(owner)
     groups, first = _groups(owner, kernel)[0], owner.data_format == "channels_first"
-    image = linear(keras.KerasTensor((1, *shape)), keras.KerasTensor(kernel.shape)).shape[1:]
+    image = tuple(linear(ops.zeros((1, *shape)), ops.zeros(kernel.shape)).shape[1:])
 
     def adjoint(kernel: Tensor, u: Tensor) -> Tensor:
         u = _join(u, first)
@@ -170,7 +175,11 @@ def _convolution_map(owner: keras.Layer, kernel: keras.Variable) -> KernelMap:
 
 def _convolution(owner: keras.Layer) -> Callable[[Tensor, Tensor], Tensor]:
     """The layer's map x, kernel → output, without bias and activation."""
-    options = {"dilation_rate": owner.dilation_rate, "data_format": owner.data_format, "strides": owner.strides}
+    options = {
+        "dilation_rate": owner.dilation_rate,
+        "data_format": owner.data_format,
+        "strides": owner.strides,
+    }
     if isinstance(owner, TRANSPOSED):
         padding = {"padding": owner.padding, "output_padding": owner.output_padding}
         return lambda x, kernel: ops.conv_transpose(x, kernel, **padding, **options)

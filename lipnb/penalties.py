@@ -139,7 +139,9 @@ def _points(real: Tensor, fake: Tensor, at: str, seed: Any, eps: Any, perturbati
 
 def _drawn(draw: Callable, shape: Any, dtype: Any, seed: Any, eps: Any) -> Tensor:
     if (seed is None) == (eps is None):
-        raise ValueError(f"Give exactly one of seed and eps. Received: seed={seed!r}, eps={type(eps).__name__}")
+        raise ValueError(
+            f"Give exactly one of seed and eps. Received: seed={seed!r}, eps={type(eps).__name__}"
+        )
     if eps is not None:
         return ops.cast(ops.convert_to_tensor(eps), dtype)
     return draw(shape, dtype=keras.backend.standardize_dtype(dtype), seed=seed)

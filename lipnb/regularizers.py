@@ -47,7 +47,9 @@ class SpectralNormPenalty(keras.regularizers.Regularizer):
     Source: Yoshida & Miyato 2017 (arXiv 1705.10941).
     """
 
-    def __init__(self, strength: float = 0.01, n_iter: int = 10, start: str = "random", seed: int = 0) -> None:
+    def __init__(
+        self, strength: float = 0.01, n_iter: int = 10, start: str = "random", seed: int = 0
+    ) -> None:
         self.strength = check_positive(strength, "strength", allow_zero=True)
         self.n_iter = check_count(n_iter, "n_iter")
         self.start = check_choice(start, "start", ("random", "ones"))
@@ -57,7 +59,11 @@ class SpectralNormPenalty(keras.regularizers.Regularizer):
         """The penalty, a scalar of x's dtype (float32 inside for half precision)."""
         x = ops.convert_to_tensor(x)
         shape = (1, int(np.prod(x.shape[:-1])))
-        u = np.ones(shape) if self.start == "ones" else np.random.default_rng(self.seed).standard_normal(shape)
+        u = (
+            np.ones(shape)
+            if self.start == "ones"
+            else np.random.default_rng(self.seed).standard_normal(shape)
+        )
         sigma, _, _ = power_iteration(x, ops.convert_to_tensor(u, "float32"), self.n_iter)
         return self.strength * sigma**2
 

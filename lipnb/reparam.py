@@ -1,191 +1,87 @@
-"""Wrappers that make a layer compute with W·norm/‖W‖ in place of W, on every Keras backend.
+"""Wrappers that make a layer compute with W·norm/‖W‖ in place of W: a true reparametrisation on every backend.
 
-The wrapped layer runs with its kernel's value substituted, so the loss is a function of W through W/σ(W) and
-the gradient holds σ's part. The kernel itself is only ever written by the optimizer.
+The wrapped layer runs with its kernel's value substituted, so that the loss is a function of W through
+W/σ(W) and the gradient has σ's part. Only the optimizer writes the kernel.
+
+When do u and v advance? A training loss calls a critic several times (real, fake, penalty) and all calls must
+see one kernel, so u must not advance at each call; and no hook tells a layer that the optimizer has stepped.
+The stored pair itself tells: after an update u = Wv/‖Wv‖, so a training call that finds this still true (to
+rounding) knows that W has not moved and uses u, v as they are; a call that finds it broken advances them by
+``n_iter`` iterations and stores them. The first training call after an optimizer step advances, the others
+agree with it. Inference uses the stored pair and stores nothing.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
 from keras import ops
 
-from lipnb.checks import check_choice, check_count, check_positive
-from lipnb.operators import KernelMap, advance, iterate, kernel_map, singular_value, start_vectors
+from lipnb.checks import check_choice, check_count
+from lipnb.operators import advance, iterate, kernel_map, singular_value, start_vectors
+from lipnb.wrapper import KernelNormalization, Target, wide_dtype
 
 __all__ = ["FrobeniusNormalization", "SpectralNormalization"]
 
 Tensor = Any
-KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
 WARM_UP = 15  # power iterations at build, torch's choice
 
 
-class _Substitution(keras.StatelessScope):
-    """Inside, the given variables read as other tensors; all else works as outside of the scope.
-
-    Keras consults the innermost scope alone, so reads, updates and losses are handed on to the scope around
-    this one, or, where there is none, kept for ``finish``.
-    """
-
-    def __init__(self, values: Sequence[tuple[keras.Variable, Tensor]]) -> None:
-        super().__init__(collect_losses=True)
-        self.substitutes = {id(variable): value for variable, value in values}
-        self.updates: dict[int, tuple[keras.Variable, Tensor]] = {}
-
-    def __enter__(self) -> _Substitution:
-        super().__enter__()
-        if self.original_scope is not None:
-            self.collect_losses = self.original_scope.collect_losses
-            self.losses = self.original_scope.losses
-        return self
-
-    def get_current_value(self, variable: keras.Variable) -> Tensor:
-        """The substitute, else what the outer scope says, else an update made inside."""
-        if id(variable) in self.substitutes:
-            return self.substitutes[id(variable)]
-        if self.original_scope is not None:
-            return self.original_scope.get_current_value(variable)
-        return self.updates.get(id(variable), (None, None))[1]
-
-    def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
-        """Hand on an assignment, or keep it."""
-        if self.original_scope is not None:
-            self.original_scope.add_update(update)
-        else:
-            self.updates[id(update[0])] = update
-
-    def finish(self, wrapper: keras.Layer) -> None:
-        """Outside again: make the assignments and losses that no outer scope took."""
-        if self.original_scope is not None:
-            return
-        for variable, value in self.updates.values():
-            variable.assign(value)
-        for loss in self.losses:
-            wrapper.add_loss(loss)
-
-
-@dataclass(frozen=True)
-class _Target:
-    """A kernel to normalise, and for spectral normalisation the map it stands for with its two vectors."""
-
-    kernel: keras.Variable
-    mapping: KernelMap | None = None
-    u: keras.Variable | None = None
-    v: keras.Variable | None = None
-
-
-@dataclass(frozen=True)
-class _Targets:
-    """The targets, out of sight of Keras's attribute tracking, which would count the kernels twice."""
-
-    items: tuple[_Target, ...] = ()
-
-
-class _Normalization(keras.layers.Wrapper):
-    """What the wrappers share: finding kernels, substituting them, and looking like the wrapped layer."""
-
-    def __init__(
-        self, layer: keras.Layer, norm: float, shrink_only: bool, weight_names: Sequence[str] | None, **kwargs: Any
-    ) -> None:
-        # In float32 and without autocasting, kernels are read here in full precision under a mixed policy;
-        # the wrapped layer has its own policy and casts as ever.
-        kwargs["dtype"] = getattr(layer, "variable_dtype", None)
-        super().__init__(layer, autocast=False, **kwargs)
-        if hasattr(layer, "state_size") and not isinstance(layer, keras.layers.RNN):
-            raise ValueError(
-                "A recurrent cell cannot be wrapped: wrap the layer around it, so that the norm is computed once "
-                f"per sequence and not inside the loop over time. Received: {type(layer).__name__}"
-            )
-        self.norm = check_positive(norm, "norm")
-        self.shrink_only = bool(shrink_only)
-        self.weight_names = None if weight_names is None else tuple(weight_names)
-        self.supports_masking = layer.supports_masking
-        self._targets = _Targets()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the layer; one whose ``build`` wants several shapes (attention) is built by a symbolic call."""
-        if not self.layer.built and _n_required(self.layer.build) > 1:
-            with keras.name_scope(self.name):
-                self.layer(*_symbolic(args), **_symbolic(kwargs))
-        return super().__call__(*args, **kwargs)
-
-    def build(self, input_shape: Any = None) -> None:
-        """Build the wrapped layer and find its kernels."""
-        super().build(input_shape)
-        found = _find_weights(self.layer, self.weight_names)
-        self._targets = _Targets(tuple(self._target(i, *pair) for i, pair in enumerate(found)))
-
-    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """The wrapped layer's output with normalised kernels."""
-        scope = _Substitution([(t.kernel, self._normalized(t, bool(training))) for t in self._targets.items])
-        with scope:
-            outputs = self.layer(inputs, *args, **kwargs)
-        scope.finish(self)
-        return outputs
-
-    @property
-    def kernels(self) -> list[keras.Variable]:
-        """The variables W that the optimizer trains, un-normalised."""
-        return [target.kernel for target in self._targets.items]
-
-    @property
-    def kernel(self) -> keras.Variable:
-        """The first of ``kernels``."""
-        return self.kernels[0]
-
-    def normalized_weights(self) -> list[Tensor]:
-        """The tensors W·norm/‖W‖ that inference computes with, in the order of ``kernels``."""
-        return [self._normalized(target, False) for target in self._targets.items]
-
-    def to_plain(self) -> keras.Layer:
-        """A copy of the wrapped layer that holds the normalised weights as its own: the same function."""
-        layer = type(self.layer).from_config(self.layer.get_config())
-        layer.build_from_config(self.layer.get_build_config())
-        values = {id(t.kernel): self._normalized(t, False) for t in self._targets.items}
-        for new, old in zip(layer.variables, self.layer.variables, strict=True):
-            new.assign(values.get(id(old), old.value))
-        return layer
-
-    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
-        """As the wrapped layer's."""
-        return self.layer.compute_output_shape(*args, **kwargs)
-
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """As the wrapped layer's, in its dtype."""
-        return self.layer.compute_output_spec(*args, **kwargs)
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """As the wrapped layer's."""
-        return self.layer.compute_mask(inputs, previous_mask)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        own = {"norm": self.norm, "shrink_only": self.shrink_only, "weight_names": self.weight_names}
-        return {**super().get_config(), **own}
-
-    def _normalized(self, target: _Target, training: bool) -> Tensor:
-        kernel = ops.cast(target.kernel.value, _wide(target.kernel))
-        size = self._size(target, kernel, training and self.trainable and self.layer.trainable)
-        large = size > (self.norm if self.shrink_only else 0.0)  # a zero kernel stays as it is
-        factor = ops.where(large, self.norm / ops.where(large, size, 1.0), 1.0)
-        return ops.cast(kernel * factor, target.kernel.dtype)
-
-    def _target(self, index: int, owner: keras.Layer, kernel: keras.Variable) -> _Target:
-        return _Target(kernel)
-
-    def _size(self, target: _Target, kernel: Tensor, update: bool) -> Tensor:
-        raise NotImplementedError
-
-
 @keras.saving.register_keras_serializable(package="lipnb")
-class SpectralNormalization(_Normalization):
-    """Run a layer with W·norm/σ(W) in place of each kernel W; the gradient flows through σ = uᵀWv, u, v fixed.
+class SpectralNormalization(KernelNormalization):
+    """Spectral normalization: run a layer with W·norm/σ(W) in place of each of its kernels W.
 
-    TODO doc
+    σ = ⟨u, Wv⟩ with u, v from warm-started power iteration and held fixed in the gradient, so that
+    ∂σ/∂W = uvᵀ. W stands for the matrix or operator described in :func:`lipnb.operators.kernel_map`; of a
+    block-diagonal one (groups, depthwise) σ is the largest block's. A zero W stays zero and is normalised as
+    soon as it leaves zero. σ is computed in float32 (float64 for a float64 kernel) under any dtype policy.
+
+    Parameters
+    ----------
+    layer
+        Layer with kernels: Dense, EinsumDense, Embedding, all convolutions, RNN layers, MultiHeadAttention,
+        layers made of these, or any layer whose weights are named in ``weight_names``.
+    n_iter
+        Power iterations after each optimizer step, at the first call with ``training=True``.
+    operator
+        Normalise a convolution's linear operator at its input size instead of its reshaped kernel.
+    norm
+        The norm to give to each kernel, above 0.
+    shrink_only
+        Leave a kernel with σ ≤ norm as it is: W·min(1, norm/σ).
+    weight_names
+        Names (of variable or attribute) of the weights to normalise, in the layer and its sublayers; by
+        default kernel, recurrent_kernel, depthwise_kernel, pointwise_kernel and embeddings.
+    u_initializer, seed
+        Start of u: ``random`` (Gaussian, the same for a seed on every backend) or ``ones``; 15 iterations
+        follow at build.
+    power_iterations
+        Keras's name for ``n_iter``.
+    kwargs
+        name and trainable, as for any layer; the wrapped layer's dtype policy is kept.
+
+    State: u and v for each kernel, not trainable, saved with the model. ``trainable=False`` freezes W, u, v.
+
+    Guarantee
+    ---------
+    σ is a lower bound of the norm, so the normalised kernel's norm is at least ``norm`` (up to rounding, and
+    unless shrink_only), and tends to it as the iteration converges: close it with ``update_vectors``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad arguments, a recurrent cell (wrap the layer around it); at build, for a layer without such
+        weights, weights of rank 1, of an integer dtype or with LoRA, and for ``operator`` without a static
+        input size.
+
+    Source: Miyato et al. 2018 (arXiv 1802.05957), Algorithm 1 and eq. 12.
+
+    Example
+    -------
+    >>> layer = SpectralNormalization(keras.layers.Conv2D(64, 5, strides=2), operator=True)
     """
 
     def __init__(
@@ -219,28 +115,28 @@ class SpectralNormalization(_Normalization):
         own = {"n_iter": self.n_iter, "operator": self.operator, "u_initializer": self.u_initializer}
         return {**super().get_config(), **own, "seed": self.seed}
 
-    def _target(self, index: int, owner: keras.Layer, kernel: keras.Variable) -> _Target:
+    def _target(self, index: int, owner: keras.Layer, kernel: keras.Variable) -> Target:
         mapping = kernel_map(owner, kernel, self.operator)
         start = start_vectors(mapping, self.u_initializer, (self.seed, index))
 
         def vector(name: str, position: int) -> keras.Variable:
             def warm(shape: Any, dtype: Any) -> Tensor:
-                u, v = (ops.cast(x, dtype) for x in start)
-                return iterate(mapping, ops.cast(kernel.value, dtype), u, v, WARM_UP)[position]
+                value = ops.cast(ops.convert_to_tensor(kernel.value), dtype)
+                return _taped(lambda: iterate(mapping, value, *_cast(start, dtype), WARM_UP)[position], value)
 
             return self.add_weight(
                 name=f"{name}_{index}",
                 shape=start[position].shape,
                 initializer=warm,
-                dtype=_wide(kernel),
+                dtype=wide_dtype(kernel),
                 trainable=False,
                 autocast=False,
                 aggregation="only_first_replica",  # all replicas compute the same
             )
 
-        return _Target(kernel, mapping, vector("u", 0), vector("v", 1))
+        return Target(kernel, mapping, vector("u", 0), vector("v", 1))
 
-    def _size(self, target: _Target, kernel: Tensor, update: bool) -> Tensor:
+    def _size(self, target: Target, kernel: Tensor, update: bool) -> Tensor:
         u, v = _vectors(target)
         if update:
             u, v = advance(target.mapping, kernel, u, v, self.n_iter)
@@ -248,14 +144,31 @@ class SpectralNormalization(_Normalization):
         return singular_value(target.mapping, kernel, u, v)
 
     @staticmethod
-    def _store(target: _Target, u: Tensor, v: Tensor) -> None:
+    def _store(target: Target, u: Tensor, v: Tensor) -> None:
         target.u.assign(u)
         target.v.assign(v)
 
 
 @keras.saving.register_keras_serializable(package="lipnb")
-class FrobeniusNormalization(_Normalization):
-    """Run a layer with W·norm/‖W‖_F in place of each kernel W; the gradient flows through ‖W‖_F. TODO doc
+class FrobeniusNormalization(KernelNormalization):
+    """Run a layer with W·norm/‖W‖_F in place of each of its kernels W; the gradient flows through ‖W‖_F.
+
+    Parameters
+    ----------
+    layer, norm, shrink_only, weight_names
+        As for :class:`SpectralNormalization`. There is no state beyond the layer's own.
+
+    Guarantee
+    ---------
+    The kernel's Frobenius norm is ``norm`` (at most ``norm`` with shrink_only) to rounding, hence ‖W‖₂ ≤ norm
+    for the kernel as a matrix. A zero kernel stays zero.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for :class:`SpectralNormalization`.
+
+    Source: Salimans & Kingma 2016 (arXiv 1602.07868) for each column; Miyato et al. 2018, Table 7, for all.
     """
 
     def __init__(
@@ -269,53 +182,25 @@ class FrobeniusNormalization(_Normalization):
     ) -> None:
         super().__init__(layer, norm, shrink_only, weight_names, **kwargs)
 
-    def _size(self, target: _Target, kernel: Tensor, update: bool) -> Tensor:
+    def _size(self, target: Target, kernel: Tensor, update: bool) -> Tensor:
         largest = ops.stop_gradient(ops.max(ops.abs(kernel)))
         scale = ops.where(largest > 0, largest, 1.0)  # squares of tiny or huge entries would leave the range
         square = ops.sum(ops.square(kernel / scale))
         return ops.where(largest > 0, scale * ops.sqrt(ops.where(largest > 0, square, 1.0)), 0.0)
 
 
-def _find_weights(layer: keras.Layer, names: Sequence[str] | None) -> list[tuple[keras.Layer, keras.Variable]]:
-    """(owner, variable) of every weight in the layer and its sublayers whose name is among ``names``."""
-    wanted, seen, found = set(names or KERNELS), set(), {}
-    for owner in layer._flatten_layers():
-        for attribute, value in vars(owner).items():
-            if isinstance(value, keras.Variable) and wanted & {value.name, attribute}:
-                found[id(value)] = (owner, _checked(owner, value))
-                seen |= {value.name, attribute}
-    missing = sorted(wanted - seen)
-    if not found or (names and missing):
-        raise ValueError(
-            f"The layer must have a weight of the names {', '.join(map(repr, missing))}; give weight_names to name "
-            f"your own. Received: {type(layer).__name__} with {[w.name for w in layer.weights]}"
-        )
-    return list(found.values())
-
-
-def _checked(owner: keras.Layer, kernel: keras.Variable) -> keras.Variable:
-    if "float" not in kernel.dtype:
-        raise TypeError(f"A kernel must be floating point. Received: {kernel.path!r} of dtype {kernel.dtype}")
-    if getattr(owner, "lora_enabled", False):
-        raise ValueError(f"A layer with LoRA cannot be normalised. Received: {owner.name!r}, whose LoRA is enabled")
-    return kernel
-
-
-def _wide(kernel: keras.Variable) -> str:
-    return "float64" if kernel.dtype == "float64" else "float32"
-
-
-def _vectors(target: _Target) -> tuple[Tensor, Tensor]:
+def _vectors(target: Target) -> tuple[Tensor, Tensor]:
     # Copies: PyTorch assigns in place, under the feet of a gradient that still needs the old values.
     return ops.copy(target.u.value), ops.copy(target.v.value)
 
 
-def _n_required(function: Any) -> int:
-    return sum(p.default is p.empty for p in inspect.signature(function).parameters.values())
+def _cast(vectors: Sequence[Any], dtype: Any) -> list[Tensor]:
+    return [ops.cast(x, dtype) for x in vectors]
 
 
-def _symbolic(arguments: Any) -> Any:
-    def replace(x: Any) -> Any:
-        return keras.KerasTensor(x.shape, x.dtype) if hasattr(x, "shape") else x
-
-    return keras.tree.map_structure(replace, arguments)
+def _taped(function: Callable[[], Tensor], value: Tensor) -> Tensor:
+    """``function()``. TensorFlow pauses gradient tapes on the thread that initialises a variable: use another."""
+    if keras.backend.backend() != "tensorflow" or not hasattr(value, "numpy"):
+        return function()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()

@@ -1,0 +1,184 @@
+"""A wrapper that lets a layer compute with scaled kernels; what the normalization wrappers share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from lipnb.checks import check_positive
+from lipnb.operators import KernelMap
+from lipnb.substitution import Substitution
+
+__all__ = ["KernelNormalization", "Target", "wide_dtype"]
+
+Tensor = Any
+KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kernel to normalise, and for spectral normalisation the map it stands for with its two vectors."""
+
+    kernel: keras.Variable
+    mapping: KernelMap | None = None
+    u: keras.Variable | None = None
+    v: keras.Variable | None = None
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """The targets, out of sight of Keras's attribute tracking, which would count the kernels twice."""
+
+    items: tuple[Target, ...] = ()
+
+
+class KernelNormalization(keras.layers.Wrapper):
+    """What the wrappers share: finding kernels, substituting them, and looking like the wrapped layer."""
+
+    def __init__(
+        self,
+        layer: keras.Layer,
+        norm: float,
+        shrink_only: bool,
+        weight_names: Sequence[str] | None,
+        **kwargs: Any,
+    ) -> None:
+        # In float32 and without autocasting, kernels are read here in full precision under a mixed policy;
+        # the wrapped layer has its own policy and casts as ever.
+        kwargs["dtype"] = getattr(layer, "variable_dtype", None)
+        super().__init__(layer, autocast=False, **kwargs)
+        if hasattr(layer, "state_size") and not isinstance(layer, keras.layers.RNN):
+            raise ValueError(
+                "A recurrent cell cannot be wrapped: wrap the layer around it, so that the norm is computed once "
+                f"per sequence and not inside the loop over time. Received: {type(layer).__name__}"
+            )
+        if isinstance(weight_names, str):
+            raise TypeError(f"weight_names must be a sequence of names. Received: {weight_names!r}")
+        self.norm = check_positive(norm, "norm")
+        self.shrink_only = bool(shrink_only)
+        self.weight_names = None if weight_names is None else tuple(weight_names)
+        self.supports_masking = layer.supports_masking
+        self._targets = _Hidden()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the layer; one whose ``build`` wants several shapes (attention) is built by a symbolic call."""
+        if not self.layer.built and _n_required(self.layer.build) > 1:
+            with keras.name_scope(self.name):
+                self.layer(*_symbolic(args), **_symbolic(kwargs))
+        return super().__call__(*args, **kwargs)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Build the wrapped layer and find its kernels."""
+        super().build(input_shape)
+        found = _find_weights(self.layer, self.weight_names)
+        self._targets = _Hidden(tuple(self._target(i, *pair) for i, pair in enumerate(found)))
+
+    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """The wrapped layer's output with normalised kernels."""
+        scope = Substitution([(t.kernel, self._normalized(t, bool(training))) for t in self._targets.items])
+        with scope:
+            outputs = self.layer(inputs, *args, **kwargs)
+        scope.finish(self)
+        return outputs
+
+    @property
+    def kernels(self) -> list[keras.Variable]:
+        """The variables W that the optimizer trains, un-normalised."""
+        return [target.kernel for target in self._targets.items]
+
+    @property
+    def kernel(self) -> keras.Variable:
+        """The first of ``kernels``."""
+        return self.kernels[0]
+
+    def normalized_weights(self) -> list[Tensor]:
+        """The tensors W·norm/‖W‖ that inference computes with, in the order of ``kernels``."""
+        return [self._normalized(target, False) for target in self._targets.items]
+
+    def to_plain(self) -> keras.Layer:
+        """A copy of the wrapped layer that holds the normalised weights as its own: the same function."""
+        layer = type(self.layer).from_config(self.layer.get_config())
+        layer.build_from_config(self.layer.get_build_config())
+        values = {id(t.kernel): self._normalized(t, False) for t in self._targets.items}
+        for new, old in zip(layer.variables, self.layer.variables, strict=True):
+            new.assign(values.get(id(old), old.value))
+        return layer
+
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """As the wrapped layer's."""
+        return self.layer.compute_output_shape(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """As the wrapped layer's, in its dtype."""
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """As the wrapped layer's."""
+        return self.layer.compute_mask(inputs, previous_mask)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        own = {"norm": self.norm, "shrink_only": self.shrink_only, "weight_names": self.weight_names}
+        return {**super().get_config(), **own}
+
+    def _normalized(self, target: Target, training: bool) -> Tensor:
+        kernel = ops.cast(target.kernel.value, wide_dtype(target.kernel))
+        size = self._size(target, kernel, training and self.trainable and self.layer.trainable)
+        large = size > (self.norm if self.shrink_only else 0.0)  # a zero kernel stays as it is
+        factor = ops.where(large, self.norm / ops.where(large, size, 1.0), 1.0)
+        return ops.cast(kernel * factor, target.kernel.dtype)
+
+    def _target(self, index: int, owner: keras.Layer, kernel: keras.Variable) -> Target:
+        return Target(kernel)
+
+    def _size(self, target: Target, kernel: Tensor, update: bool) -> Tensor:
+        raise NotImplementedError
+
+
+def _find_weights(
+    layer: keras.Layer, names: Sequence[str] | None
+) -> list[tuple[keras.Layer, keras.Variable]]:
+    """(owner, variable) of every weight in the layer and its sublayers whose name is among ``names``."""
+    wanted, seen, found = set(names or KERNELS), set(), {}
+    for owner in layer._flatten_layers():
+        for attribute, value in vars(owner).items():
+            if isinstance(value, keras.Variable) and wanted & {value.name, attribute}:
+                found[id(value)] = (owner, _checked(owner, value))
+                seen |= {value.name, attribute}
+    missing = sorted(wanted - seen)
+    if not found or (names and missing):
+        raise ValueError(
+            f"The layer must have a weight of the names {', '.join(map(repr, missing))}; give weight_names to name "
+            f"your own. Received: {type(layer).__name__} with {[w.name for w in layer.weights]}"
+        )
+    return list(found.values())
+
+
+def _checked(owner: keras.Layer, kernel: keras.Variable) -> keras.Variable:
+    if "float" not in kernel.dtype:
+        raise TypeError(f"A kernel must be floating point. Received: {kernel.path!r} of dtype {kernel.dtype}")
+    if getattr(owner, "lora_enabled", False):
+        raise ValueError(
+            f"A layer with LoRA cannot be normalised. Received: {owner.name!r}, whose LoRA is enabled"
+        )
+    return kernel
+
+
+def wide_dtype(kernel: keras.Variable) -> str:
+    return "float64" if kernel.dtype == "float64" else "float32"
+
+
+def _n_required(function: Any) -> int:
+    return sum(p.default is p.empty for p in inspect.signature(function).parameters.values())
+
+
+def _symbolic(arguments: Any) -> Any:
+    def replace(x: Any) -> Any:
+        return keras.KerasTensor(x.shape, x.dtype) if hasattr(x, "shape") else x
+
+    return keras.tree.map_structure(replace, arguments)
