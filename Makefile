@@ -4,7 +4,7 @@ PROFILE ?= cpu
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 PORT ?= 8000
 PYTHON ?= python3
-TF_CPP_MIN_LOG_LEVEL ?= 2
+TF_CPP_MIN_LOG_LEVEL ?= 3
 export PROFILE JOBS SEEDS FULL TF_CPP_MIN_LOG_LEVEL
 PY := .venv/bin/python
 READY := .venv/.ready

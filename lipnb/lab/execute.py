@@ -49,6 +49,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], kernel: st
             parameters=parameters,
             kernel_name=kernel,
             cwd=notebook.parent,
+            start_timeout=600,  # seconds; a busy machine may take minutes to import a backend
             progress_bar=False,
             log_output=False,
             kernel_manager_class=_SocketKernelManager,

@@ -9,15 +9,31 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-__all__ = ["COLORS", "LABELS", "MARKERS", "band", "image_grid", "new", "show", "use_style"]
+from lipnb.lab.statistics import Interval
+
+__all__ = [
+    "COLORS",
+    "LABELS",
+    "MARKERS",
+    "band",
+    "image_grid",
+    "interval",
+    "interval_line",
+    "log_axis",
+    "new",
+    "show",
+    "use_style",
+]
 
 # Okabe & Ito's colour-blind-safe set, yellow left out and the extremes shifted towards the middle, so that
 # every colour keeps a contrast of about 3:1 on white and on near-black.
@@ -76,19 +92,47 @@ def new(columns: int = 1, rows: int = 1, *, width: float = 7.2, height: float | 
     return plt.subplots(rows, columns, figsize=size, **options)
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Display ``figure`` with ``alt``, a description of what it shows, and close it."""
+def show(figure: Figure, alt: str, save: Path | None = None) -> None:
+    """Display ``figure`` with ``alt``, a description of what it shows, and close it; ``save`` keeps a PNG too."""
     if not alt.strip():
         raise ValueError(f"alt must describe the figure. Received: {alt!r}")
     display({"text/html": _inline_svg(figure, alt), "image/png": _png(figure), "text/plain": alt}, raw=True)
+    if save is not None:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        save.write_bytes(_png(figure))
     plt.close(figure)
 
 
-def band(axis, x, values, key: str, **options) -> None:
+def band(axis, x, values, key: str, name: str | None = None, **options) -> None:
     """Mean over the first axis (seeds) of ``values`` (seeds, points) with the range that the seeds span."""
     values = np.atleast_2d(values)
-    axis.plot(x, values.mean(axis=0), color=COLORS[key], marker=MARKERS.get(key), label=LABELS.get(key, key), **options)
+    label = name or LABELS.get(key, key)
+    axis.plot(x, values.mean(axis=0), color=COLORS[key], marker=MARKERS.get(key), label=label, **options)
     axis.fill_between(x, values.min(axis=0), values.max(axis=0), color=COLORS[key], alpha=0.2, linewidth=0)
+
+
+def interval(axis, y: float, values, interval: Interval, key: str) -> None:
+    """One row of a dot plot: every value, their mean and its interval."""
+    axis.plot(values, [y] * len(values), "|", color=COLORS[key], markersize=9, alpha=0.7)
+    axis.plot([interval.mean], [y], MARKERS.get(key, "o"), color=COLORS[key], markersize=6)
+    if interval.known:
+        axis.plot([max(interval.low, 0), interval.high], [y, y], color=COLORS[key], linewidth=1.6)
+
+
+def interval_line(axis, x, intervals: Sequence[Interval], key: str) -> None:
+    """Estimates along ``x`` joined by a line, each with its interval as a bar."""
+    means = np.array([i.mean for i in intervals])
+    ends = np.nan_to_num([[i.mean - i.low for i in intervals], [i.high - i.mean for i in intervals]])
+    axis.errorbar(x, means, yerr=ends, color=COLORS[key], marker=MARKERS.get(key), capsize=3, label=LABELS.get(key, key))
+
+
+def log_axis(axis, which: str) -> None:
+    """Make ``axis`` logarithmic along ``which`` ("x" or "y"), labelled in plain numbers at 1, 2 and 5."""
+    axis.set(**{f"{which}scale": "log"})
+    line = {"x": axis.xaxis, "y": axis.yaxis}[which]
+    line.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    line.set_minor_formatter(NullFormatter())
 
 
 def image_grid(axis, images: np.ndarray, columns: int) -> None:

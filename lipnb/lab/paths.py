@@ -20,7 +20,7 @@ RECORDED = ROOT / "book" / "results"
 
 
 # What only draws, judges or publishes: no run imports it, so a change of it repeats no run.
-AFTER_RUNS = {"claims.py", "execute.py", "figures.py", "pipeline.py", "readme.py", "site.py", "verdicts.py"}
+AFTER_RUNS = {"claims.py", "execute.py", "figures.py", "headline.py", "pipeline.py", "readme.py", "site.py", "statistics.py", "tables.py", "verdicts.py"}
 
 
 def run_code() -> list[Path]:

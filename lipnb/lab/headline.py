@@ -1,0 +1,179 @@
+"""The headline's quantities from its records: by method, loss and critic steps, seed beside seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from IPython.display import Markdown
+
+from lipnb.lab import verdicts
+from lipnb.lab.figures import LABELS
+from lipnb.lab.statistics import Interval, epochs_to_reach, mean_interval, paired_difference
+
+__all__ = ["COLUMNS", "SHOWN", "Series", "compare", "paired_series", "series", "shown", "summary", "verdict_h6", "verdict_h7"]
+
+Record = dict[str, Any]
+# The core of the grid, in the order of the figures; the other combinations stand in the tables.
+SHOWN = (
+    ("none", "wasserstein"),
+    ("weight_clip", "wasserstein"),
+    ("gradient_penalty", "wasserstein"),
+    ("spectral_norm", "wasserstein"),
+    ("spectral_norm", "hinge"),
+)
+COLUMNS = {"fid_test": 1, "fid_train": 1, "score": 2, "gradient_norm_max": 2}
+RULE_H6 = (
+    "At one and at five critic steps, paired by seed, the 95% t-intervals of the difference of final FIDs and of the "
+    "log-ratio of epochs needed both lie on spectral normalization's side"
+)
+RULE_H7 = (
+    "At every width, the 95% bootstrap interval of the ratio of critic-step times, penalty over normalization, lies above 1"
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """The runs of one method, loss and number of critic steps, by seed."""
+
+    method: str
+    loss: str
+    critic_steps: int
+    runs: dict[int, Record]
+
+    @property
+    def label(self) -> str:
+        """The method's name, and the loss where it is not the Wasserstein loss."""
+        return LABELS[self.method] + (", hinge" if self.loss == "hinge" else "")
+
+    @property
+    def finished(self) -> dict[int, Record]:
+        """The runs that did not diverge."""
+        return {seed: run for seed, run in self.runs.items() if run["diverged_at"] is None}
+
+    def curve(self, key: str) -> np.ndarray:
+        """``key`` at every measurement of the finished runs, shape (seeds, measurements)."""
+        return np.array([[entry[key] for entry in run["history"]] for run in self.finished.values()])
+
+    def final(self, key: str) -> list[float]:
+        """``key`` at the last measurement of each finished run."""
+        return [run["history"][-1][key] for run in self.finished.values()]
+
+    def outcome(self) -> str:
+        """How many runs there are, and where those that diverged did."""
+        steps = [run["diverged_at"] for run in self.runs.values() if run["diverged_at"] is not None]
+        return f"{len(self.runs)}" + (f", diverged at update {', '.join(map(str, steps))}" if steps else "")
+
+
+def series(records: Sequence[Record]) -> dict[tuple[str, str, int], Series]:
+    """The records by (method, loss, critic steps)."""
+    grouped: dict[tuple[str, str, int], dict[int, Record]] = {}
+    for record in sorted(records, key=lambda r: r["parameters"]["seed"]):
+        p = record["parameters"]
+        grouped.setdefault((p["method"], p["loss"], p["critic_steps"]), {})[p["seed"]] = record
+    return {key: Series(*key, runs) for key, runs in grouped.items()}
+
+
+def shown(all_series: dict[tuple[str, str, int], Series], critic_steps: int) -> list[Series]:
+    """The series that the figures show for ``critic_steps``, where a run of theirs ended."""
+    found = [all_series[(*key, critic_steps)] for key in SHOWN if (*key, critic_steps) in all_series]
+    return [s for s in found if s.finished]
+
+
+def paired_series(a: Series, b: Series) -> list[tuple[Record, Record]]:
+    """The finished runs of two series that share a seed."""
+    return [(a.finished[seed], b.finished[seed]) for seed in a.finished if seed in b.finished]
+
+
+def compare(a: Series, b: Series, key: str = "fid_test") -> dict[str, Interval | int]:
+    """How ``a`` does beside ``b``, pair by pair.
+
+    Returns
+    -------
+    ``end``: final distance of b − a (positive: a ends better); ``epochs``: logarithm (base 2) of the ratio of
+    the epochs that b and a need to reach the worse of the two final distances (positive: a is faster, 1 means
+    in half the epochs); ``pairs``: their number. 95% t-intervals over the pairs.
+    """
+    pairs = paired_series(a, b)
+    ends = [[run["history"][-1][key] for run in pair] for pair in pairs]
+    speed = [np.log2(_epochs(y, max(end), key) / _epochs(x, max(end), key)) for (x, y), end in zip(pairs, ends, strict=True)]
+    first, second = zip(*ends, strict=True) if ends else ((), ())
+    return {"end": paired_difference(second, first), "epochs": mean_interval(speed), "pairs": len(pairs)}
+
+
+def verdict_h6(comparison: dict[int, dict], all_series: dict, *, scale: str, profile: str) -> verdicts.Verdict:
+    """H6 by its rule; "open" where fewer than two pairs leave no interval."""
+    sides = {c: (_side(v["end"]), _side(v["epochs"])) for c, v in comparison.items()}
+    known = all(v["end"].known for v in comparison.values())
+    names = [
+        run["run"]
+        for c in comparison
+        for method in ("spectral_norm", "gradient_penalty")
+        for run in all_series[method, "wasserstein", c].runs.values()
+    ]
+    told = "; ".join(
+        f"{_steps(c)}: ends {_WORDS_END[end]}, {_WORDS_EPOCHS[epochs]}" for c, (end, epochs) in sides.items()
+    )
+    return verdicts.experiment(
+        "H6",
+        all(side == (1, 1) for side in sides.values()) if known else None,
+        rule=RULE_H6,
+        summary=f"Spectral normalization beside the gradient penalty, Wasserstein loss. {told}.",
+        scale=scale,
+        profile=profile,
+        runs=names,
+        numbers={
+            _steps(c): {"fid_difference": v["end"].numbers(), "log2_epochs_ratio": v["epochs"].numbers(), "pairs": v["pairs"]}
+            for c, v in comparison.items()
+        },
+    )
+
+
+def verdict_h7(ratios: dict[str, Interval], cost: Record, *, profile: str) -> verdicts.Verdict:
+    """H7 by its rule; "open" where too few rounds were timed for an interval."""
+    known = all(ratio.known for ratio in ratios.values())
+    told = ", ".join(f"{ratio.text(2)} at width {width}" for width, ratio in ratios.items())
+    p = cost["provenance"]
+    return verdicts.experiment(
+        "H7",
+        all(ratio.low > 1 for ratio in ratios.values()) if known else None,
+        rule=RULE_H7,
+        summary=f"A critic step with the penalty takes {told} times one with spectral normalization.",
+        scale=f"28×28 critic, batch {cost['parameters']['batch']}, {p['backend']} on {p['device']}, {p['threads']} threads",
+        profile=profile,
+        runs=[cost["run"]],
+        numbers={f"width {width}": ratio.numbers() for width, ratio in ratios.items()},
+    )
+
+
+def summary(comparison: dict[int, dict], ratios: dict[str, Interval], scale: str) -> Markdown:
+    """The chapter's last paragraph, from its numbers."""
+    ends = "; ".join(
+        f"with {_steps(c)} its final FID is {_WORDS_END[_side(v['end'])]} (penalty minus normalization: {v['end'].text()})"
+        for c, v in comparison.items()
+    )
+    times = ", ".join(f"{ratio.mean:.2f} (width {width})" for width, ratio in ratios.items())
+    return Markdown(
+        f"Under the Wasserstein loss, spectral normalization beside the gradient penalty: {ends}. A critic step with "
+        f"the penalty costs {times} times as much. Scale: {scale}."
+    )
+
+
+_WORDS_END = {1: "better", 0: "no different within the interval", -1: "worse"}
+_WORDS_EPOCHS = {1: "in fewer epochs", 0: "in no clearly different number of epochs", -1: "in more epochs"}
+
+
+def _side(interval: Interval) -> int:
+    """1 where the interval lies above 0, −1 where below, 0 where it holds 0 or is unknown."""
+    return int(interval.known and interval.low > 0) - int(interval.known and interval.high < 0)
+
+
+def _steps(count: int) -> str:
+    return f"{count} critic step{'s' * (count > 1)}"
+
+
+def _epochs(run: Record, target: float, key: str) -> float:
+    history = run["history"]
+    return epochs_to_reach([h["epoch"] for h in history], [h[key] for h in history], target)

@@ -1,0 +1,77 @@
+"""Intervals and comparisons over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+__all__ = ["Interval", "epochs_to_reach", "mean_interval", "median_ratio", "paired_difference"]
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95% confidence interval; the ends are NaN where there are too few values for one."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval at all."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    def numbers(self) -> list[float | None]:
+        """[mean, low, high] for a record, with None for what is unknown or infinite."""
+        return [float(value) if np.isfinite(value) else None for value in self]
+
+    def text(self, digits: int = 1) -> str:
+        """``mean [low, high]``, or the mean alone where there is no interval."""
+        ends = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if self.known else ""
+        return f"{self.mean:.{digits}f}{ends}"
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Student's t-interval of the mean of independent ``values`` (n ≥ 2 for an interval)."""
+    array = np.asarray(values, float)
+    if array.size < 2:
+        return Interval(float(array.mean()) if array.size else np.nan, np.nan, np.nan)
+    result = scipy.stats.ttest_1samp(array, 0.0) if np.ptp(array) > 0 else None
+    if result is None:
+        return Interval(float(array[0]), float(array[0]), float(array[0]))
+    low, high = result.confidence_interval(level)
+    return Interval(float(array.mean()), float(low), float(high))
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean of a − b with the t-interval of the pairs' differences; a and b are in the same order of seeds."""
+    return mean_interval(np.subtract(a, b), level)
+
+
+def median_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0, level: float = 0.95) -> Interval:
+    """Median over rounds of a/b, with its bootstrap (percentile) interval; a and b are timed side by side."""
+    ratios = np.divide(a, b)
+    if ratios.size < 2:
+        return Interval(float(np.median(ratios)), np.nan, np.nan)
+    result = scipy.stats.bootstrap(
+        (ratios,), np.median, confidence_level=level, method="percentile", rng=np.random.default_rng(seed)
+    )
+    return Interval(float(np.median(ratios)), *map(float, result.confidence_interval))
+
+
+def epochs_to_reach(epochs: Sequence[float], values: Sequence[float], target: float) -> float:
+    """First epoch at which ``values`` falls to ``target``, linear between measurements; infinity where it never does.
+
+    A target met at the first measurement already counts as reached there.
+    """
+    epochs, values = np.asarray(epochs, float), np.asarray(values, float)
+    below = np.flatnonzero(values <= target)
+    if below.size == 0:
+        return float("inf")
+    i = below[0]
+    if i == 0:
+        return float(epochs[0])
+    share = (values[i - 1] - target) / (values[i - 1] - values[i])
+    return float(epochs[i - 1] + share * (epochs[i] - epochs[i - 1]))
