@@ -18,6 +18,7 @@ from typing import Any
 import keras
 
 from lipnb.lab import paths, records
+from lipnb.lab.imports import run_code
 
 __all__ = ["checkpoint", "make_deterministic", "provenance", "reporter"]
 
@@ -55,13 +56,15 @@ def reporter(folder: Path, experiment: str, name: str) -> Callable[[int, int], N
 
 def checkpoint(folder: Path, experiment: str, name: str, notebook: str, parameters: dict[str, Any]) -> Path:
     """Where a run keeps its checkpoint: another file once its notebook, code or parameters change."""
-    inputs = [paths.ROOT / "notebooks" / "runs" / notebook, *paths.run_code(), paths.LOCK]
+    source = paths.ROOT / "notebooks" / "runs" / notebook
+    inputs = [source, *run_code(source), paths.LOCK]
     text = json.dumps(parameters, sort_keys=True) + records.hash_files(inputs)
     return folder.parent / "checkpoints" / f"{experiment}.{name}.{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
 
 
 def provenance(notebook: str, dataset: str | None = None) -> dict[str, Any]:
     """Where, when and with what a run was made: what is needed to make it again or to explain a difference."""
+    source = paths.ROOT / "notebooks" / "runs" / notebook
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "backend": keras.backend.backend(),
@@ -74,8 +77,8 @@ def provenance(notebook: str, dataset: str | None = None) -> dict[str, Any]:
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain")),
         "inputs": {
-            "notebook": records.hash_files([paths.ROOT / "notebooks" / "runs" / notebook]),
-            "code": records.hash_files(paths.run_code()),
+            "notebook": records.hash_files([source]),
+            "code": records.hash_files(run_code(source)),
             "lock": records.hash_files([paths.LOCK]),
             "dataset": dataset,
         },

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["ASSETS", "CLAIMS", "GRID", "LOCK", "RECORDED", "ROOT", "build", "cache", "run_code", "runs", "verdicts"]
+__all__ = ["ASSETS", "CLAIMS", "GRID", "LOCK", "RECORDED", "ROOT", "build", "cache", "runs", "verdicts"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -17,15 +17,6 @@ CLAIMS = ROOT / "book" / "claims.yaml"
 GRID = ROOT / "notebooks" / "grid.yaml"
 LOCK = ROOT / "requirements.lock"
 RECORDED = ROOT / "book" / "results"
-
-
-# What only draws, judges or publishes: no run imports it, so a change of it repeats no run.
-AFTER_RUNS = {"claims.py", "execute.py", "figures.py", "headline.py", "pipeline.py", "readme.py", "site.py", "statistics.py", "tables.py", "verdicts.py"}
-
-
-def run_code() -> list[Path]:
-    """The library files that a run may import."""
-    return [path for path in sorted((ROOT / "lipnb").rglob("*.py")) if path.name not in AFTER_RUNS]
 
 
 def build(workspace: str) -> Path:
