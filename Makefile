@@ -2,6 +2,7 @@
 SHELL := /bin/sh
 PROFILE ?= cpu
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+FULL ?= 0
 PORT ?= 8000
 PYTHON ?= python3
 TF_CPP_MIN_LOG_LEVEL ?= 3

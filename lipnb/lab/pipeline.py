@@ -158,7 +158,7 @@ def main() -> int:
         return 2
     if sys.argv[1:2] == ["record"]:
         return record(profile, console)
-    recorded = bool(int(os.environ.get("RECORDED", "0")))
+    recorded = os.environ.get("RECORDED", "0") == "1"
     return run(profile, recorded=recorded, jobs=int(os.environ.get("JOBS", os.cpu_count() or 1)), console=console)
 
 
