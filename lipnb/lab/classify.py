@@ -34,6 +34,7 @@ def fit(
     history = model.fit(
         _Batches(data, batch, seed),
         epochs=epochs,
+        shuffle=False,  # Keras would shuffle the batches by the interpreter's own unseeded generator
         validation_data=(to_float(data.x_test), data.y_test),
         callbacks=callbacks,
         verbose=0,
