@@ -19,7 +19,9 @@ import numpy as np
 __all__ = ["damaged", "hash_files", "read", "read_arrays", "write"]
 
 
-def write(folder: Path, run_id: str, record: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> Path:
+def write(
+    folder: Path, run_id: str, record: dict[str, Any], arrays: dict[str, np.ndarray] | None = None
+) -> Path:
     """Write ``record`` and ``arrays`` as ``folder/run_id``.json and .npz, each beside its place and then renamed.
 
     Raises ValueError for a NaN or infinite number in the record (JSON has none: say "diverged" instead).
@@ -27,7 +29,7 @@ def write(folder: Path, run_id: str, record: dict[str, Any], arrays: dict[str, n
     arrays_path, path = folder / f"{run_id}.npz", folder / f"{run_id}.json"
     folder.mkdir(parents=True, exist_ok=True)
     if arrays:
-        _replace(arrays_path, lambda file: np.savez_compressed(file, **arrays))
+        _replace(arrays_path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
         record = record | {"arrays_sha256": _sha256(arrays_path)}
     text = json.dumps(record | {"run": run_id}, indent=1, sort_keys=True, allow_nan=False)
     _replace(path, lambda file: file.write(f"{text}\n".encode()))
@@ -43,7 +45,9 @@ def read_arrays(folder: Path, experiment: str, run_id: str) -> dict[str, np.ndar
     """The arrays of one run. Raises OSError where they are not those of its record."""
     path = folder / experiment / f"{run_id}.npz"
     if _is_damaged(path.with_suffix(".json")):
-        raise OSError(f"{path} must match the hash in its record: delete both and run again. Received: other content")
+        raise OSError(
+            f"{path} must match the hash in its record: delete both and run again. Received: other content"
+        )
     with np.load(path) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
