@@ -1,4 +1,4 @@
-"""The pages that are made from data: the claims with their verdicts, and the measured times.
+"""The pages that are made from data: claims with their verdicts, measured times, the first page's figure.
 
 Everything here is a pure function from data to MyST Markdown; ``lipnb.lab.site`` writes the files.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from lipnb.lab.claims import Claim
 from lipnb.lab.verdicts import VERDICTS
 
-__all__ = ["claims_page", "timings_section"]
+__all__ = ["claims_page", "figure_of", "timings_section"]
 
 SECTIONS: Mapping[str, str] = {
     "A": "Sensitivity and the Lipschitz constraint",
@@ -75,6 +75,33 @@ def timings_section(timings: Mapping[str, Any]) -> str:
     head = ["| Command | Measured | Budget |", "|---|---:|---:|"]
     introduction = f"From a fresh clone, installation included, on {escape(timings['machine'])}:"
     return "\n".join(["## Time", "", introduction, "", *head, *rows, ""])
+
+
+def figure_of(notebook: Mapping[str, Any], name: str) -> str:
+    """The figure ``name`` of an executed chapter, with its caption, for another page.
+
+    Raises ValueError where the chapter shows no figure of that name.
+    """
+    for cell in notebook["cells"]:
+        figure = cell["metadata"].get("mystnb", {}).get("figure", {})
+        drawn = [
+            output["data"]["text/html"]
+            for output in cell.get("outputs", [])
+            if "text/html" in output.get("data", {})
+        ]
+        if figure.get("name") == name and drawn:
+            return "\n".join(
+                [
+                    "```{raw} html",
+                    drawn[0].strip(),
+                    "```",
+                    "",
+                    "{.front-caption}",
+                    figure["caption"].strip(),
+                    "",
+                ]
+            )
+    raise ValueError(f"the chapter must show the figure {name}. Received: no such figure")
 
 
 def escape(text: str) -> str:

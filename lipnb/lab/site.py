@@ -31,6 +31,7 @@ __all__ = ["build", "main"]
 JUPYTER_BOOK = (
     "import sys; from jupyter_book.cli.main import main; sys.exit(main())"  # a venv's script breaks on spaces
 )
+FRONT = ("headline", "fig-headline-final")  # chapter and figure for the first page
 MATHJAX = "static/mathjax/es5/tex-svg.js"
 NOT_PAGES = shutil.ignore_patterns("results", "claims.yaml", "_build")
 FETCH = """\
@@ -112,11 +113,15 @@ def _cleaned(notebook: nbformat.NotebookNode, repository: str) -> nbformat.Noteb
 def _add_generated(verdicts: Path, book: Path, source: Path) -> None:
     records = json.loads(verdicts.read_text())
     shutil.copyfile(verdicts, source / "verdicts.json")
-    (source / "claims.md").write_text(pages.claims_page(load_claims(), records))
+    (source / "claims.md").write_text(pages.claims_page(load_claims(book / paths.CLAIMS.name), records))
     timings = book / "results" / "timings.json"
-    (source / "_generated").mkdir()
+    generated = source / "_generated"
+    generated.mkdir()
     section = pages.timings_section(json.loads(timings.read_text())) if timings.exists() else ""
-    (source / "_generated" / "timings.md").write_text(section)
+    (generated / "timings.md").write_text(section)
+    chapter, figure = FRONT
+    if (path := source / "notebooks" / f"{chapter}.ipynb").exists():
+        (generated / "front.md").write_text(pages.figure_of(nbformat.read(path, as_version=4), figure))
 
 
 def _add_vendored(source: Path) -> None:

@@ -1,0 +1,91 @@
+"""Pages made from data: the claims page, the section on times, README's table."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from lipnb.lab import pages, paths, readme
+from lipnb.lab.claims import load_claims
+
+pytestmark = pytest.mark.lab
+
+RECORD = {
+    "verdict": "not supported",
+    "summary": "SN ended at 85_1 against 117.",
+    "rule": "a < b in *all* seeds",
+    "scale": "28×28",
+    "profile": "cpu",
+    "runs": ["headline/sn-s0"],
+    "numbers": {"fid": {"sn": 85.12345, "all": [float(i) for i in range(20)]}, "seeds": [0, 1, 2]},
+}
+
+
+def test_claims_page_shows_every_claim_once():
+    page = pages.claims_page(load_claims(), {})
+    assert re.findall(r'<span id="claim-(\w+)"></span>', page) == [claim.id for claim in load_claims()]
+    assert all(claim.statement in page for claim in load_claims())
+    assert f"Of {len(load_claims())} claims: {len(load_claims())} open." in page
+    assert "ran with the" not in page
+
+
+def test_claims_page_shows_what_is_behind_a_verdict():
+    page = pages.claims_page(load_claims(), {"H6": RECORD})
+    assert "[not supported]{.verdict .verdict-not-supported} SN ended at 85\\_1 against 117." in page
+    assert "`headline/sn-s0`" in page
+    assert "fid, sn: 85.12" in page
+    assert "fid, all: 20 values from 0 to 19" in page
+    assert "seeds: 0, 1, 2" in page
+    assert "ran with the `cpu` profile only" in page
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["C"])))
+def test_escaped_text_is_shown_unchanged(text):
+    shown = MarkdownIt("commonmark").enable(["strikethrough", "table"]).renderInline(pages.escape(text))
+    assert html.unescape(re.sub(r"<[^>]+>", "", shown)) == " ".join(text.split())
+
+
+def test_text_without_escapes_is_not_shown_unchanged():
+    assert MarkdownIt("commonmark").renderInline("a *b* c") != "a *b* c"
+
+
+def test_times_come_from_data():
+    assert pages.timings_section({}) == ""
+    entry = {"seconds": 171.2, "budget_minutes": 5}
+    section = pages.timings_section({"machine": "2 cores", "commands": {"make smoke": entry}})
+    assert "| `make smoke` | 2.9 min | 5 min |" in section
+    assert "2 cores" in section
+
+
+def test_a_chapters_figure_is_found_by_name():
+    shown = {"data": {"text/html": "<svg></svg>", "text/plain": "x"}}
+    figure = {"mystnb": {"figure": {"name": "fig-a", "caption": "What it *shows*.\n"}}}
+    notebook = {"cells": [{"metadata": {}}, {"metadata": figure, "outputs": [{"name": "stdout"}, shown]}]}
+    assert pages.figure_of(notebook, "fig-a").split("\n")[1] == "<svg></svg>"
+    assert "What it *shows*." in pages.figure_of(notebook, "fig-a")
+    with pytest.raises(ValueError, match="figure fig-b"):
+        pages.figure_of(notebook, "fig-b")
+
+
+def test_readme_has_the_table_of_the_data():
+    assert readme.main(["--check"]) == 0
+
+
+def test_readme_check_fails_on_another_table_and_write_mends_it(tmp_path, capsys):
+    altered = tmp_path / "README.md"
+    altered.write_text((paths.ROOT / "README.md").read_text().replace("| A1 |", "| A9 |"))
+    assert readme.main(["--check"], altered) == 1
+    assert "python -m lipnb.lab.readme --write" in capsys.readouterr().err
+    assert readme.main(["--write"], altered) == 0
+    assert readme.main(["--check"], altered) == 0
+
+
+@pytest.mark.parametrize("text", ["no block", "<!-- claims -->\n<!-- /claims -->\n" * 2])
+def test_readme_without_exactly_one_block_is_refused(text):
+    with pytest.raises(ValueError, match="must hold one"):
+        readme.with_table(text, "")
