@@ -11,10 +11,12 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -58,7 +60,7 @@ LABELS: Mapping[str, str] = {
 }
 MARKERS: Mapping[str, str] = {"none": "o", "weight_clip": "s", "gradient_penalty": "^", "spectral_norm": "D"}
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "figure.dpi": 110,
     "savefig.bbox": "tight",
     "savefig.transparent": True,
@@ -77,16 +79,18 @@ STYLE = {
     "lines.markersize": 5,
     "legend.frameon": False,
     "image.cmap": "viridis",
-    "axes.prop_cycle": mpl.cycler(color=["#2b83ba", "#d55e00", "#00916a", "#b2589a", "#c98600", "#8a8a8a"]),
+    "axes.prop_cycle": cycler(color=["#2b83ba", "#d55e00", "#00916a", "#b2589a", "#c98600", "#8a8a8a"]),
 }
 
 
 def use_style() -> None:
     """Give all later figures of this process the book's look."""
-    mpl.rcParams.update(STYLE)
+    mpl.rcParams.update(STYLE)  # type: ignore[arg-type]
 
 
-def new(columns: int = 1, rows: int = 1, *, width: float = 7.2, height: float | None = None, **options) -> tuple[Figure, np.ndarray]:
+def new(
+    columns: int = 1, rows: int = 1, *, width: float = 7.2, height: float | None = None, **options
+) -> tuple[Figure, np.ndarray]:
     """Figure of ``width`` inches (7.2 is the page's column) and its axes, squeezed as by ``plt.subplots``."""
     size = (width, height if height is not None else 0.62 * width * rows / columns + 0.3)
     return plt.subplots(rows, columns, figsize=size, **options)
@@ -123,7 +127,9 @@ def interval_line(axis, x, intervals: Sequence[Interval], key: str) -> None:
     """Estimates along ``x`` joined by a line, each with its interval as a bar."""
     means = np.array([i.mean for i in intervals])
     ends = np.nan_to_num([[i.mean - i.low for i in intervals], [i.high - i.mean for i in intervals]])
-    axis.errorbar(x, means, yerr=ends, color=COLORS[key], marker=MARKERS.get(key), capsize=3, label=LABELS.get(key, key))
+    axis.errorbar(
+        x, means, yerr=ends, color=COLORS[key], marker=MARKERS.get(key), capsize=3, label=LABELS.get(key, key)
+    )
 
 
 def log_axis(axis, which: str) -> None:

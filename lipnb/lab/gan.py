@@ -100,8 +100,14 @@ def build(settings: Settings, shape: tuple[int, int, int], *, jit_compile: bool 
     state = [v for part in (generator, critic, *optimizers) for v in part.variables]
     critic_step = _critic_step(s, generator, critic, optimizers[1], state)
     generator_step = _generator_step(generator, critic, optimizers[0], state)
-    compiled = (compile_step(step, state, jit_compile=jit_compile) for step in (critic_step, generator_step))
-    return Game(s, generator, critic, *compiled, state)
+    return Game(
+        s,
+        generator,
+        critic,
+        compile_step(critic_step, state, jit_compile=jit_compile),
+        compile_step(generator_step, state, jit_compile=jit_compile),
+        state,
+    )
 
 
 def _spectral(seed: int) -> models.Wrap:
@@ -172,7 +178,8 @@ def train(
     """
     s = game.settings
     stops = sorted(set(evaluate_at))
-    rng, run = np.random.default_rng(s.seed), {"update": 0, "seconds": 0.0, "history": [], "diverged_at": None}
+    rng = np.random.default_rng(s.seed)
+    run: dict[str, Any] = {"update": 0, "seconds": 0.0, "history": [], "diverged_at": None}
     if checkpoint is not None and checkpoint.exists():
         run = _restore(game, rng, checkpoint)
     for stop in stops:

@@ -32,7 +32,9 @@ def profiles(grid: Path = paths.GRID) -> list[str]:
     return list(yaml.safe_load(grid.read_text())["seeds"])
 
 
-def runs(profile: str, *, full: bool = False, seeds: Sequence[int] | None = None, grid: Path = paths.GRID) -> list[Run]:
+def runs(
+    profile: str, *, full: bool = False, seeds: Sequence[int] | None = None, grid: Path = paths.GRID
+) -> list[Run]:
     """Every run of ``profile``, in order; ``seeds`` replaces the profile's own.
 
     Raises ValueError for an unknown profile, for a key that the grid does not know and for two runs of one name.
@@ -51,7 +53,9 @@ def runs(profile: str, *, full: bool = False, seeds: Sequence[int] | None = None
 def _expand(name: str, experiment: dict[str, Any], profile: str, seeds: list[int]) -> Iterator[Run]:
     known = {"notebook", "set", "profiles", "core", "full", "threads"}
     if unknown := set(experiment) - known:
-        raise ValueError(f"an experiment's keys must be among {sorted(known)}. Received in {name}: {sorted(unknown)}")
+        raise ValueError(
+            f"an experiment's keys must be among {sorted(known)}. Received in {name}: {sorted(unknown)}"
+        )
     common = experiment["set"] | experiment["profiles"][profile]
     for kind in ("core", "full"):
         for cell in experiment.get(kind, []):

@@ -13,7 +13,18 @@ from lipnb.lab import verdicts
 from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import Interval, epochs_to_reach, mean_interval, paired_difference
 
-__all__ = ["COLUMNS", "SHOWN", "Series", "compare", "paired_series", "series", "shown", "summary", "verdict_h6", "verdict_h7"]
+__all__ = [
+    "COLUMNS",
+    "SHOWN",
+    "Series",
+    "compare",
+    "paired_series",
+    "series",
+    "shown",
+    "summary",
+    "verdict_h6",
+    "verdict_h7",
+]
 
 Record = dict[str, Any]
 # The core of the grid, in the order of the figures; the other combinations stand in the tables.
@@ -29,9 +40,7 @@ RULE_H6 = (
     "At one and at five critic steps, paired by seed, the 95% t-intervals of the difference of final FIDs and of the "
     "log-ratio of epochs needed both lie on spectral normalization's side"
 )
-RULE_H7 = (
-    "At every width, the 95% bootstrap interval of the ratio of critic-step times, penalty over normalization, lies above 1"
-)
+RULE_H7 = "At every width, the 95% bootstrap interval of the ratio of critic-step times, penalty over normalization, lies above 1"
 
 
 @dataclass(frozen=True)
@@ -98,12 +107,17 @@ def compare(a: Series, b: Series, key: str = "fid_test") -> dict[str, Interval |
     """
     pairs = paired_series(a, b)
     ends = [[run["history"][-1][key] for run in pair] for pair in pairs]
-    speed = [np.log2(_epochs(y, max(end), key) / _epochs(x, max(end), key)) for (x, y), end in zip(pairs, ends, strict=True)]
+    speed = [
+        np.log2(_epochs(y, max(end), key) / _epochs(x, max(end), key))
+        for (x, y), end in zip(pairs, ends, strict=True)
+    ]
     first, second = zip(*ends, strict=True) if ends else ((), ())
     return {"end": paired_difference(second, first), "epochs": mean_interval(speed), "pairs": len(pairs)}
 
 
-def verdict_h6(comparison: dict[int, dict], all_series: dict, *, scale: str, profile: str) -> verdicts.Verdict:
+def verdict_h6(
+    comparison: dict[int, dict], all_series: dict, *, scale: str, profile: str
+) -> verdicts.Verdict:
     """H6 by its rule; "open" where fewer than two pairs leave no interval."""
     sides = {c: (_side(v["end"]), _side(v["epochs"])) for c, v in comparison.items()}
     known = all(v["end"].known for v in comparison.values())
@@ -125,7 +139,11 @@ def verdict_h6(comparison: dict[int, dict], all_series: dict, *, scale: str, pro
         profile=profile,
         runs=names,
         numbers={
-            _steps(c): {"fid_difference": v["end"].numbers(), "log2_epochs_ratio": v["epochs"].numbers(), "pairs": v["pairs"]}
+            _steps(c): {
+                "fid_difference": v["end"].numbers(),
+                "log2_epochs_ratio": v["epochs"].numbers(),
+                "pairs": v["pairs"],
+            }
             for c, v in comparison.items()
         },
     )

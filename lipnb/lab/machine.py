@@ -18,7 +18,7 @@ from typing import Any
 import keras
 
 from lipnb.lab import paths, records
-from lipnb.lab.imports import run_code
+from lipnb.lab.imports import fingerprint, run_code
 
 __all__ = ["checkpoint", "make_deterministic", "provenance", "reporter"]
 
@@ -57,8 +57,8 @@ def reporter(folder: Path, experiment: str, name: str) -> Callable[[int, int], N
 def checkpoint(folder: Path, experiment: str, name: str, notebook: str, parameters: dict[str, Any]) -> Path:
     """Where a run keeps its checkpoint: another file once its notebook, code or parameters change."""
     source = paths.ROOT / "notebooks" / "runs" / notebook
-    inputs = [source, *run_code(source), paths.LOCK]
-    text = json.dumps(parameters, sort_keys=True) + records.hash_files(inputs)
+    code = fingerprint(run_code(source))
+    text = json.dumps(parameters, sort_keys=True) + records.hash_files([source, paths.LOCK]) + code
     return folder.parent / "checkpoints" / f"{experiment}.{name}.{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
 
 
@@ -78,7 +78,7 @@ def provenance(notebook: str, dataset: str | None = None) -> dict[str, Any]:
         "git_dirty": bool(_git("status", "--porcelain")),
         "inputs": {
             "notebook": records.hash_files([source]),
-            "code": records.hash_files(run_code(source)),
+            "code": fingerprint(run_code(source)),
             "lock": records.hash_files([paths.LOCK]),
             "dataset": dataset,
         },

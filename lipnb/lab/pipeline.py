@@ -77,7 +77,9 @@ def record(profile: str, console: Console) -> int:
     os.replace(beside, recorded)
     if profile == "cpu":  # the book's verdicts are those of the profile that anyone can run again
         shutil.copyfile(verdicts, paths.RECORDED / "verdicts.json")
-    console.print(f"recorded {sum(1 for _ in recorded.rglob('*.json'))} runs in {recorded.relative_to(paths.ROOT)}")
+    console.print(
+        f"recorded {sum(1 for _ in recorded.rglob('*.json'))} runs in {recorded.relative_to(paths.ROOT)}"
+    )
     return 0
 
 
@@ -87,22 +89,36 @@ def _seeds() -> list[int] | None:
 
 def _snakemake(out: Path, jobs: int, console: Console) -> int:
     # Our own lock is held, and unlike Snakemake's it goes with the process: hence --nolock.
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "notebooks/Snakefile", "--directory", ".", "--nolock"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        "notebooks/Snakefile",
+        "--directory",
+        ".",
+        "--nolock",
+    ]
     command += ["--rerun-incomplete", "--keep-going", "--cores", str(jobs), *sys.argv[2:]]
     log_path = out / "snakemake.log"
     shutil.rmtree(out / "progress", ignore_errors=True)
     with log_path.open("w") as log:
-        process = subprocess.Popen(command, cwd=paths.ROOT, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=paths.ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops like Ctrl-C
         try:
             _follow(process, out, log_path, console)
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGTERM)  # kernels end with the process that started them
             process.wait()
             console.print("stopped. The same command goes on from here.")
             return 130
     if process.returncode != 0:
         _explain(log_path, console)
-    return 1 if process.returncode else 0
+        return 1
+    console.print(f"done: open {(out / 'html' / 'index.html').relative_to(paths.ROOT)}")
+    return 0
 
 
 def _follow(process: subprocess.Popen, out: Path, log_path: Path, console: Console) -> None:
@@ -115,13 +131,24 @@ def _follow(process: subprocess.Popen, out: Path, log_path: Path, console: Conso
             done, total, live = _state(out, log_path)
             fraction = sum(item["done"] / item["total"] for item in live)
             names = ", ".join(f"{item['run']} {item['done']}/{item['total']}" for item in live) or "working"
-            bar.update(task, description=names, completed=done + fraction, total=total, steps=f"{done}/{total or '?'} steps")
+            bar.update(
+                task,
+                description=names,
+                completed=done + fraction,
+                total=total,
+                steps=f"{done}/{total or '?'} steps",
+            )
             if not console.is_terminal and time.monotonic() - last_line > 30:
                 last_line = time.monotonic()
                 console.print(f"{done}/{total or '?'} steps done; {names}")
             time.sleep(0.5)
         done, total, _ = _state(out, log_path)
-        bar.update(task, description="done" if process.returncode == 0 else "failed", completed=done, steps=f"{done} steps")
+        bar.update(
+            task,
+            description="done" if process.returncode == 0 else "failed",
+            completed=done,
+            steps=f"{done} steps",
+        )
 
 
 def _state(out: Path, log_path: Path) -> tuple[int, int | None, list[dict]]:
@@ -159,7 +186,9 @@ def main() -> int:
     if sys.argv[1:2] == ["record"]:
         return record(profile, console)
     recorded = os.environ.get("RECORDED", "0") == "1"
-    return run(profile, recorded=recorded, jobs=int(os.environ.get("JOBS", os.cpu_count() or 1)), console=console)
+    return run(
+        profile, recorded=recorded, jobs=int(os.environ.get("JOBS", os.cpu_count() or 1)), console=console
+    )
 
 
 if __name__ == "__main__":

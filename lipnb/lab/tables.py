@@ -35,7 +35,10 @@ class Table:
     def __repr__(self) -> str:
         lines = [self.header, *self.rows]
         widths = [max(len(str(line[i])) for line in lines) for i in range(len(self.header))]
-        rows = ("  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+        rows = (
+            "  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True))
+            for line in lines
+        )
         return "\n".join([self.caption, *rows] if self.caption else rows)
 
 

@@ -51,7 +51,10 @@ class Verdict:
         parts = [html.escape(text) for text in (self.summary, self.rule, self.scale)]
         kind = self.verdict.replace(" ", "-")
         badge = f'<span class="verdict verdict-{kind}">{self.verdict}</span>'
-        lines = [f"<p><strong>{self.claim}</strong> {badge} {parts[0]}</p>", f"<p><em>Rule.</em> {parts[1]}</p>"]
+        lines = [
+            f"<p><strong>{self.claim}</strong> {badge} {parts[0]}</p>",
+            f"<p><em>Rule.</em> {parts[1]}</p>",
+        ]
         if parts[2]:
             lines.append(f"<p><em>Scale.</em> {parts[2]}</p>")
         return f'<div class="verdict-box">{"".join(lines)}</div>'
@@ -100,7 +103,9 @@ def experiment(
     return _verdict(claim, verdict, rule, summary, numbers, scale, profile, runs)
 
 
-def answer(claim: str, *, rule: str, summary: str, scale: str, profile: str, runs: Sequence[str], numbers=None) -> Verdict:
+def answer(
+    claim: str, *, rule: str, summary: str, scale: str, profile: str, runs: Sequence[str], numbers=None
+) -> Verdict:
     """The answer to an open question: "answered" where there are runs behind it, else "open"."""
     return _verdict(claim, "answered" if runs else "open", rule, summary, numbers, scale, profile, runs)
 
@@ -110,7 +115,9 @@ def merge(folder: Path, target: Path) -> dict[str, Any]:
     merged = {}
     for claim in load_claims():
         path = folder / f"{claim.id}.json"
-        merged[claim.id] = json.loads(path.read_text()) if path.exists() else {"claim": claim.id, "verdict": "open"}
+        merged[claim.id] = (
+            json.loads(path.read_text()) if path.exists() else {"claim": claim.id, "verdict": "open"}
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_suffix(".partial")
     beside.write_text(json.dumps(merged, indent=1) + "\n")
