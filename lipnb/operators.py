@@ -23,6 +23,7 @@ from lipnb.autodiff import input_gradient
 __all__ = ["KernelMap", "advance", "iterate", "kernel_map", "singular_value", "start_vectors"]
 
 Tensor = Any
+Convolution = Callable[[Tensor, Tensor], Tensor]
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -156,24 +157,25 @@ def _convolution_map(owner: keras.Layer, kernel: keras.Variable) -> KernelMap:
     shape = tuple(owner.get_build_config()["input_shape"])[1:]
     if None in shape:
         raise ValueError(f"operator=True needs a static input shape. Received: {(None, *shape)}")
-    linear = _convolution(owner)
-    groups, first = _groups(owner, kernel)[0], owner.data_format == "channels_first"
-    image = tuple(linear(ops.zeros((1, *shape)), ops.zeros(kernel.shape)).shape[1:])
-
-    def adjoint(kernel: Tensor, u: Tensor) -> Tensor:
-        u = _join(u, first)
-        zero = ops.zeros((1, *shape), dtype=u.dtype)
-        return _split(input_gradient(lambda x: linear(x, kernel) * u, zero), groups, first)
-
+    linear, channel = _convolution(owner), 0 if owner.data_format == "channels_first" else -1
+    groups = _groups(owner, kernel)[0]
+    if isinstance(owner, CONVOLUTIONS) and groups > 1:
+        linear = _block_by_block(linear, groups)
+    elif groups > 1:
+        linear = _channel_by_channel(linear, groups, channel == 0)
+    v_shape = [groups, *shape]
+    v_shape[channel if channel else 1] //= groups
     return KernelMap(
-        forward=lambda kernel, v: _split(linear(_join(v, first), kernel), groups, first),
-        adjoint=adjoint,
-        u_shape=_split_shape(image, groups, first),
-        v_shape=_split_shape(shape, groups, first),
+        forward=lambda kernel, v: linear(v, kernel),
+        adjoint=lambda kernel, u: input_gradient(
+            lambda v: linear(v, kernel) * u, ops.zeros(v_shape, u.dtype)
+        ),
+        u_shape=tuple(linear(ops.zeros(v_shape), ops.zeros(kernel.shape)).shape),
+        v_shape=tuple(v_shape),
     )
 
 
-def _convolution(owner: keras.Layer) -> Callable[[Tensor, Tensor], Tensor]:
+def _convolution(owner: keras.Layer) -> Convolution:
     """The layer's map x, kernel → output, without bias and activation."""
     options = {
         "dilation_rate": owner.dilation_rate,
@@ -192,27 +194,26 @@ def _convolution(owner: keras.Layer) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda x, kernel: ops.conv(ops.pad(x, pads), kernel, padding="valid", **options)
 
 
-def _split_shape(shape: tuple[int, ...], groups: int, first: bool) -> tuple[int, ...]:
-    """(groups, ...) with a group's share of the channels, which come first or last in ``shape``."""
-    if first:
-        return (groups, shape[0] // groups, *shape[1:])
-    return (groups, *shape[:-1], shape[-1] // groups)
+def _block_by_block(linear: Convolution, groups: int) -> Convolution:
+    """One convolution per group: TensorFlow compiles a grouped one anew at every eager call on a CPU."""
+
+    def apply(v: Tensor, kernel: Tensor) -> Tensor:
+        kernels = ops.split(kernel, groups, axis=-1)
+        return ops.concatenate([linear(v[i : i + 1], k) for i, k in enumerate(kernels)])
+
+    return apply
 
 
-def _split(x: Tensor, groups: int, first: bool) -> Tensor:
-    """Feature maps (1, ...) as one batch entry per group of channels."""
-    shape = _split_shape(tuple(x.shape[1:]), groups, first)
-    if first or groups == 1:
-        return ops.reshape(x, shape)
-    return ops.moveaxis(ops.reshape(x, (*shape[1:-1], groups, shape[-1])), -2, 0)
+def _channel_by_channel(linear: Convolution, channels: int, first: bool) -> Convolution:
+    """A depthwise convolution with each channel as a batch entry, in and out."""
 
+    def apply(v: Tensor, kernel: Tensor) -> Tensor:
+        y = linear(ops.swapaxes(v, 0, 1 if first else -1), kernel)
+        if first:
+            return ops.reshape(y, (channels, -1, *y.shape[2:]))
+        return ops.moveaxis(ops.reshape(y, (*y.shape[1:-1], channels, -1)), -2, 0)
 
-def _join(x: Tensor, first: bool) -> Tensor:
-    """The inverse of ``_split``."""
-    groups, *shape = x.shape
-    if first or groups == 1:
-        return ops.reshape(x, (1, groups * shape[0], *shape[1:]) if first else (1, *shape))
-    return ops.reshape(ops.moveaxis(x, 0, -2), (1, *shape[:-1], groups * shape[-1]))
+    return apply
 
 
 def _per_block(x: Tensor) -> tuple[int, ...]:
