@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,15 @@ class _SocketKernelManager(AsyncKernelManager):
         super().__init__(**options)
         if sys.platform != "win32":
             self.transport = "ipc"
+            # A folder of its own: by default, all kernels of one folder would share their sockets' names.
+            self.ip = str(Path(tempfile.mkdtemp(prefix="lipnb-")) / "kernel")
+
+    async def _async_cleanup_resources(self, restart: bool = False) -> None:
+        await super()._async_cleanup_resources(restart)
+        if self.transport == "ipc" and not restart:
+            shutil.rmtree(Path(self.ip).parent, ignore_errors=True)
+
+    cleanup_resources = _async_cleanup_resources
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any], kernel: str = "python3") -> Path:

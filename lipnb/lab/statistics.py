@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
+from numpy.typing import ArrayLike
 
 __all__ = ["Interval", "epochs_to_reach", "mean_interval", "median_ratio", "paired_difference"]
 
@@ -33,7 +33,7 @@ class Interval(NamedTuple):
         return f"{self.mean:.{digits}f}{ends}"
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Student's t-interval of the mean of independent ``values`` (n ≥ 2 for an interval)."""
     array = np.asarray(values, float)
     if array.size < 2:
@@ -45,12 +45,12 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(float(array.mean()), float(low), float(high))
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
+def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
     """Mean of a − b with the t-interval of the pairs' differences; a and b are in the same order of seeds."""
     return mean_interval(np.subtract(a, b), level)
 
 
-def median_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0, level: float = 0.95) -> Interval:
+def median_ratio(a: ArrayLike, b: ArrayLike, *, seed: int = 0, level: float = 0.95) -> Interval:
     """Median over rounds of a/b, with its bootstrap (percentile) interval; a and b are timed side by side."""
     ratios = np.divide(a, b)
     if ratios.size < 2:
@@ -61,17 +61,17 @@ def median_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0, level
     return Interval(float(np.median(ratios)), *map(float, result.confidence_interval))
 
 
-def epochs_to_reach(epochs: Sequence[float], values: Sequence[float], target: float) -> float:
+def epochs_to_reach(epochs: ArrayLike, values: ArrayLike, target: float) -> float:
     """First epoch at which ``values`` falls to ``target``, linear between measurements; infinity where it never does.
 
     A target met at the first measurement already counts as reached there.
     """
-    epochs, values = np.asarray(epochs, float), np.asarray(values, float)
-    below = np.flatnonzero(values <= target)
+    x, y = np.asarray(epochs, float), np.asarray(values, float)
+    below = np.flatnonzero(y <= target)
     if below.size == 0:
         return float("inf")
     i = below[0]
     if i == 0:
-        return float(epochs[0])
-    share = (values[i - 1] - target) / (values[i - 1] - values[i])
-    return float(epochs[i - 1] + share * (epochs[i] - epochs[i - 1]))
+        return float(x[0])
+    share = (y[i - 1] - target) / (y[i - 1] - y[i])
+    return float(x[i - 1] + share * (x[i] - x[i - 1]))
