@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-__all__ = ["arrow", "box", "image", "plane"]
+__all__ = ["INK", "arrow", "box", "image", "plane", "rotation"]
 
 INK = "#8a8a8a"  # between black and white: legible on both
 
@@ -30,8 +30,15 @@ def image(axis: Axes, w: np.ndarray, **options: Any) -> None:
 
 def arrow(axis: Axes, tip: np.ndarray, color: str, **options: Any) -> None:
     """Arrow from the origin to ``tip``."""
-    style = {"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0, "linewidth": 1.8, "mutation_scale": 11}
-    axis.annotate("", xy=tip, xytext=(0, 0), arrowprops=style | options)
+    style = {
+        "arrowstyle": "-|>",
+        "color": color,
+        "shrinkA": 0,
+        "shrinkB": 0,
+        "linewidth": 1.8,
+        "mutation_scale": 11,
+    }
+    axis.annotate("", xy=(tip[0], tip[1]), xytext=(0, 0), arrowprops=style | options)
 
 
 def box(axis: Axes, left: np.ndarray, sigma: Sequence[float], **options: Any) -> np.ndarray:
@@ -42,3 +49,8 @@ def box(axis: Axes, left: np.ndarray, sigma: Sequence[float], **options: Any) ->
     corners = left @ (np.array([[1, -1, -1, 1, 1], [1, 1, -1, -1, 1]]) * np.reshape(sigma, (2, 1)))
     axis.plot(*corners, **options)
     return corners[:, 0]
+
+
+def rotation(angle: float) -> np.ndarray:
+    """Matrix (2, 2) that turns the plane by ``angle`` radians."""
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

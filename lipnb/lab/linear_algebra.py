@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-__all__ = ["norm_ratio", "power_iterates", "random_svd", "tangents"]
+__all__ = [
+    "agree",
+    "at_most",
+    "iterates",
+    "lengths",
+    "norm_ratio",
+    "random_svd",
+    "spectral_radius",
+    "tangents",
+]
+
+EPS = np.finfo(np.float64).eps
 
 
-def random_svd(sigma: Sequence[float], rows: int, columns: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def random_svd(
+    sigma: Sequence[float], rows: int, columns: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Random factors of W = left·diag(sigma)·rightᵀ: a matrix with just these non-zero singular values.
 
     Parameters
@@ -36,7 +50,7 @@ def random_svd(sigma: Sequence[float], rows: int, columns: int, seed: int) -> tu
     return left * np.asarray(sigma, np.float64) @ right.T, left, right
 
 
-def power_iterates(w: np.ndarray, u: np.ndarray, n_iter: int) -> np.ndarray:
+def iterates(w: np.ndarray, u: np.ndarray, n_iter: int) -> np.ndarray:
     """Iterates u₀, …, u_r of u ← WᵀWu/‖WᵀWu‖, by the two half steps v ← Wu/‖Wu‖, u ← Wᵀv/‖Wᵀv‖.
 
     Parameters
@@ -48,12 +62,12 @@ def power_iterates(w: np.ndarray, u: np.ndarray, n_iter: int) -> np.ndarray:
     -------
     Array (n_iter + 1, n) of unit rows, the normalised start first.
     """
-    iterates = [u / np.linalg.norm(u)]
+    rows = [u / np.linalg.norm(u)]
     for _ in range(n_iter):
-        v = w @ iterates[-1]
+        v = w @ rows[-1]
         following = w.T @ (v / np.linalg.norm(v))
-        iterates.append(following / np.linalg.norm(following))
-    return np.array(iterates, w.dtype)
+        rows.append(following / np.linalg.norm(following))
+    return np.array(rows, w.dtype)
 
 
 def tangents(vectors: np.ndarray, basis: np.ndarray) -> np.ndarray:
@@ -76,3 +90,28 @@ def norm_ratio(w: np.ndarray) -> float:
     if sigma[0] == 0:
         raise ValueError("w must not be zero. Received: all entries 0")
     return float(np.linalg.norm(sigma) / sigma[0])
+
+
+def spectral_radius(w: np.ndarray) -> float:
+    """ρ(w) = max |eigenvalue| of a square w: at most ‖w‖₂, equal for normal matrices, and not a norm."""
+    return float(np.max(np.abs(np.linalg.eigvals(w))))
+
+
+def lengths(columns: np.ndarray) -> np.ndarray:
+    """Euclidean length of each column (of a single vector: its length)."""
+    return np.linalg.norm(columns, axis=0)
+
+
+def agree(a: ArrayLike, b: ArrayLike, terms: int) -> bool:
+    """Whether float64 ``a`` and ``b`` are equal but for the rounding of sums of ``terms`` terms.
+
+    That is |a − b| ≤ terms·eps·max|b|, everywhere.
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    return bool(np.all(np.abs(a - b) <= terms * EPS * np.max(np.abs(b))))
+
+
+def at_most(a: ArrayLike, b: ArrayLike, terms: int) -> bool:
+    """Whether a ≤ b everywhere but for the rounding of sums of ``terms`` terms: a ≤ b + terms·eps·|b|."""
+    b = np.asarray(b)
+    return bool(np.all(np.asarray(a) <= b + terms * EPS * np.abs(b)))
