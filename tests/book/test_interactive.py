@@ -1,0 +1,96 @@
+"""The interactive figure computes what NumPy computes, by mouse and by keyboard, and asks nobody for anything."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lipnb.lab import interactive
+from lipnb.lab.linear_algebra import iterates
+
+MOST = 40
+
+
+@pytest.fixture
+def page(browser, tmp_path):
+    """The figure alone on a page; ``page.seen`` collects requests and errors."""
+    file = tmp_path / "figure.html"
+    html = interactive.power_iteration_html("fig")
+    file.write_text(f'<!doctype html><meta charset="utf-8"><body>{html}</body>', encoding="utf-8")
+    opened = browser.new_page(viewport={"width": 390, "height": 900})
+    opened.seen = []
+    opened.on("request", lambda request: opened.seen.append(request.url))
+    opened.on("pageerror", lambda error: opened.seen.append(str(error)))
+    opened.goto(file.as_uri())
+    yield opened
+    opened.close()
+
+
+def _expected(ratio, degrees, rounds):
+    """Share of the norm and angle to the axis, in the basis of the singular vectors."""
+    start = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+    w = np.diag([1.0, ratio])
+    u = iterates(w, start, rounds)[-1]
+    return np.linalg.norm(w @ u), np.degrees(np.arctan2(abs(u[1]), abs(u[0])))
+
+
+def _shown(page):
+    root = page.locator("#fig")
+    return float(root.get_attribute("data-estimate")), float(root.get_attribute("data-degrees"))
+
+
+def test_html_is_self_contained():
+    html = interactive.power_iteration_html("fig")
+    assert "://" not in html
+    assert "__" not in html
+    assert 'id="fig"' in html
+
+
+@pytest.mark.parametrize("identifier", ["", "Fig", "a b", '"><script>', "1a"])
+def test_identifier_must_be_plain(identifier):
+    with pytest.raises(ValueError, match="Received"):
+        interactive.power_iteration_html(identifier)
+
+
+@pytest.mark.parametrize(
+    "setting", [(0.8, 80, 4), (0.5, 30, 10), (1.0, 70, 9), (0.0, 60, 1), (0.97, 120, 40)]
+)
+def test_sliders_give_what_numpy_gives(page, setting):
+    for name, value in zip(("gap", "start", "rounds"), setting, strict=True):
+        page.fill(f"#fig-{name}", str(value))
+    np.testing.assert_allclose(_shown(page), _expected(*setting), rtol=1e-9, atol=1e-7)
+    assert f"{_shown(page)[0]:.6f}" in page.inner_text("#fig .readout")
+
+
+def test_keyboard_moves_the_sliders(page):
+    page.focus("#fig-rounds")
+    page.keyboard.press("ArrowRight")
+    np.testing.assert_allclose(_shown(page), _expected(0.8, 80, 5), rtol=1e-9)
+    page.focus("#fig-start")
+    page.keyboard.press("Home")
+    assert _shown(page)[1] == pytest.approx(0, abs=1e-6)
+
+
+def test_play_goes_to_the_last_round_and_pauses(page):
+    page.fill("#fig-rounds", str(MOST - 1))
+    page.click("#fig [data-play]")
+    assert page.inner_text("#fig [data-play]") == "Pause"
+    page.wait_for_function("document.querySelector('#fig [data-play]').textContent === 'Play'")
+    assert page.input_value("#fig-rounds") == str(MOST)
+
+
+def test_right_angle_sits_on_the_second_singular_value(page):
+    page.click("#fig [data-orthogonal]")
+    assert _shown(page)[0] == pytest.approx(0.8, rel=1e-12)
+
+
+def test_every_control_has_a_label_and_nothing_scrolls_sideways(page):
+    labels = page.eval_on_selector_all("#fig input", "inputs => inputs.map(i => i.labels.length)")
+    assert labels == [1, 1, 1]
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_no_request_but_the_page_and_no_error(page):
+    page.fill("#fig-gap", "0.3")
+    assert len(page.seen) == 1
+    assert page.seen[0].startswith("file:")
