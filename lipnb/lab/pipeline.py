@@ -62,7 +62,7 @@ def set_aside(profile: str, seeds: list[int] | None) -> list[Path]:
 
 
 def record(profile: str, console: Console) -> int:
-    """Copy the fresh runs and verdicts of ``profile`` over the recorded ones, whole or not at all."""
+    """Put the fresh runs and verdicts of ``profile`` in the place of the recorded ones, experiment by experiment."""
     fresh, recorded = paths.runs(profile, fresh=True), paths.runs(profile)
     verdicts = paths.build(profile) / "verdicts.json"
     if not any(fresh.rglob("*.json")) or not verdicts.exists():
@@ -72,11 +72,14 @@ def record(profile: str, console: Console) -> int:
     shutil.rmtree(beside, ignore_errors=True)
     if recorded.exists():
         shutil.copytree(recorded, beside)
-    shutil.copytree(fresh, beside, dirs_exist_ok=True)
+    for experiment in fresh.iterdir():
+        shutil.rmtree(beside / experiment.name, ignore_errors=True)
+        shutil.copytree(experiment, beside / experiment.name)
     shutil.rmtree(recorded, ignore_errors=True)
     os.replace(beside, recorded)
     if profile == "cpu":  # the book's verdicts are those of the profile that anyone can run again
-        shutil.copyfile(verdicts, paths.RECORDED / "verdicts.json")
+        for name in ("verdicts.json", "headline.png"):
+            shutil.copyfile(paths.build(profile) / name, paths.RECORDED / name)
     console.print(
         f"recorded {sum(1 for _ in recorded.rglob('*.json'))} runs in {recorded.relative_to(paths.ROOT)}"
     )
