@@ -106,7 +106,7 @@ class KernelNormalization(keras.layers.Wrapper):
         layer.build_from_config(self.layer.get_build_config())
         values = {id(t.kernel): self._normalized(t, False) for t in self._targets.items}
         for new, old in zip(layer.variables, self.layer.variables, strict=True):
-            new.assign(values.get(id(old), old.value))
+            new.assign(ops.copy(values.get(id(old), old.value)))  # JAX may donate, and delete, shared arrays
         return layer
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
