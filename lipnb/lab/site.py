@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,13 +27,18 @@ import yaml
 from lipnb.lab import links, pages, paths
 from lipnb.lab.claims import load_claims
 
-__all__ = ["build", "main"]
+__all__ = ["build", "is_noise", "main"]
 
 JUPYTER_BOOK = (
     "import sys; from jupyter_book.cli.main import main; sys.exit(main())"  # a venv's script breaks on spaces
 )
 FRONT = ("headline", "fig-headline-final")  # chapter and figure for the first page
 MATHJAX = "static/mathjax/es5/tex-svg.js"
+# What native code and tqdm write to stderr on some machines; anything else there is a warning that fails the build.
+NOISE = re.compile(
+    r"(WARNING: All log messages before absl|[IWE]\d{4} \d\d:|To enable the following instructions)"
+    r"|.*TqdmWarning: IProgress not found|  from \.autonotebook import"
+)
 NOT_PAGES = shutil.ignore_patterns("results", "claims.yaml", "_build")
 FETCH = """\
 import importlib.util, sys
@@ -100,6 +106,8 @@ def _cleaned(notebook: nbformat.NotebookNode, repository: str) -> nbformat.Noteb
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not is_noise(output)]
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("remove-cell")
     if repository:
@@ -108,6 +116,12 @@ def _cleaned(notebook: nbformat.NotebookNode, repository: str) -> nbformat.Noteb
         )
         notebook.cells.insert(1, fetch)
     return notebook
+
+
+def is_noise(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is nothing but native code's log lines and the like on stderr."""
+    lines = output.get("text", "").splitlines() if output.get("name") == "stderr" else []
+    return bool(lines) and all(NOISE.match(line) or not line for line in lines)
 
 
 def _add_generated(verdicts: Path, book: Path, source: Path) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Page
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+SLOW_MACHINE_MS = 120_000  # a page with many formulas takes a second; on a busy machine much more
 RENDERED = "() => window.MathJax?.startup?.promise.then(() => true)"
 
 # Formulas that MathJax did not typeset, or typeset as an error or an unknown macro; source left in the text.
@@ -101,6 +102,7 @@ def html_pages(site: Path) -> list[str]:
 def problems(browser: Browser, base: str, names: list[str]) -> list[str]:
     """What is wrong with the pages ``names`` below the address ``base``, one line each, the page named."""
     context = browser.new_context(viewport=DESKTOP, color_scheme="light")
+    context.set_default_timeout(SLOW_MACHINE_MS)
     found: list[str] = []
     for name in names:
         page = context.new_page()

@@ -89,6 +89,27 @@ def test_warnings_fail_the_build_and_leave_the_site_before_it(minimal, capfd):
     assert {path.name for path in minimal.iterdir()} == {"book", "chapters", "html", "verdicts.json"}
 
 
+NATIVE = "WARNING: All log messages before absl::InitializeLog()\nI0000 00:00:17.5 4668 port.cc:153] oneDNN is on.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "noise"),
+    [
+        (NATIVE, True),
+        (
+            "/p/tqdm/auto.py:21: TqdmWarning: IProgress not found.\n  from .autonotebook import tqdm as t\n",
+            True,
+        ),
+        ("/p/x.py:1: UserWarning: look here\n", False),
+        (NATIVE + "/p/x.py:1: UserWarning: look here\n", False),
+        ("", False),
+    ],
+)
+def test_only_native_noise_is_dropped(text, noise):
+    assert site.is_noise(nbformat.v4.new_output("stream", name="stderr", text=text)) is noise
+    assert not site.is_noise(nbformat.v4.new_output("stream", name="stdout", text=text))
+
+
 @pytest.mark.parametrize("change", ["missing", "unlisted"])
 def test_chapters_must_be_those_of_the_contents(minimal, change):
     if change == "missing":
