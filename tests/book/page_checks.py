@@ -27,7 +27,7 @@ FORMULAS = r"""() => {
   const texts = document.createTreeWalker(document.querySelector('article') ?? document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     const text = texts.currentNode;
-    if (/\$[^$\n]+\$|\\\(|\\\[|\\begin\{|\{[\w:]+\}`/.test(text.data) && !text.parentElement.closest(skipped))
+    if (/\$[^$\n]+\$|\\\(|\\\[|\\begin\{|\{[\w:]+\}`|^Proof\. 1\./.test(text.data) && !text.parentElement.closest(skipped))
       found.push('source in the text: ' + text.data.trim().slice(0, 80));
   }
   return found;

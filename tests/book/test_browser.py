@@ -57,6 +57,10 @@ def test_good_page_has_no_problem(browser, page):
         ("<article><p class='math'>\\(x\\)</p></article>", "not typeset: \\(x\\)"),
         ("<article><p>cost $x^2$ here</p></article>", "source in the text: cost $x^2$ here"),
         ("<article><p>See {ref}`there`</p></article>", "source in the text: See {ref}`there`"),
+        (
+            "<article><p>Proof. 1. A list that ran into the word.</p></article>",
+            "source in the text: Proof. 1.",
+        ),
         ("<article><p style='width: 600px'>wide</p></article>", "light, 390 px: page is"),
         (
             "<body style='overflow-x: hidden'><article><p style='width: 600px'>x</p></article>",
