@@ -36,13 +36,11 @@ class Interval(NamedTuple):
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Student's t-interval of the mean of independent ``values`` (n ≥ 2 for an interval)."""
     array = np.asarray(values, float)
+    mean = float(array.mean()) if array.size else np.nan
     if array.size < 2:
-        return Interval(float(array.mean()) if array.size else np.nan, np.nan, np.nan)
-    result = scipy.stats.ttest_1samp(array, 0.0) if np.ptp(array) > 0 else None
-    if result is None:
-        return Interval(float(array[0]), float(array[0]), float(array[0]))
-    low, high = result.confidence_interval(level)
-    return Interval(float(array.mean()), float(low), float(high))
+        return Interval(mean, np.nan, np.nan)
+    half = scipy.stats.t.ppf((1 + level) / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size)
+    return Interval(mean, mean - float(half), mean + float(half))
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:

@@ -1,0 +1,119 @@
+"""Run records are whole or absent, the grid is what its file says, and the headline uses what the tuning chose."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+
+import jupytext
+import numpy as np
+import pytest
+
+from lipnb.lab import grid, paths, pipeline, records
+from lipnb.lab.imports import fingerprint, run_code
+
+pytestmark = pytest.mark.lab
+
+
+def test_a_record_comes_back_as_written(tmp_path):
+    records.write(tmp_path / "e", "b", {"x": 1.5}, {"a": np.arange(3)})
+    records.write(tmp_path / "e", "a", {"x": 2})
+    assert [r["run"] for r in records.read(tmp_path, "e")] == ["a", "b"]
+    np.testing.assert_array_equal(records.read_arrays(tmp_path, "e", "b")["a"], [0, 1, 2])
+    assert records.damaged(tmp_path) == []
+
+
+def test_a_record_that_json_cannot_hold_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        records.write(tmp_path, "a", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("harm", ["alter", "remove", "break"])
+def test_damage_is_found(tmp_path, harm):
+    path = records.write(tmp_path / "e", "a", {}, {"a": np.zeros(4)})
+    if harm == "alter":
+        np.savez(path.with_suffix(".npz"), a=np.ones(4))
+    elif harm == "remove":
+        path.with_suffix(".npz").unlink()
+    else:
+        path.write_text("{")
+    assert records.damaged(tmp_path) == [path]
+    if harm != "break":
+        with pytest.raises(OSError, match="must match the hash"):
+            records.read_arrays(tmp_path, "e", "a")
+
+
+def test_damaged_and_stray_records_are_set_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    known = grid.runs("smoke")[0]
+    folder = paths.runs("smoke", fresh=True)
+    kept = records.write(folder / known.experiment, known.name, {})
+    stray = records.write(folder / known.experiment, "of-no-grid", {})
+    assert pipeline.set_aside("smoke", None) == [stray]
+    assert kept.exists()
+    assert not stray.exists()
+    assert (paths.build("smoke") / "set-aside" / known.experiment / stray.name).exists()
+
+
+@pytest.mark.parametrize("profile", grid.profiles())
+def test_every_run_gives_its_notebook_parameters_that_it_has(profile):
+    for run in grid.runs(profile, full=True):
+        cells = jupytext.read(paths.ROOT / "notebooks" / "runs" / run.notebook).cells
+        (cell,) = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
+        assigned = set(re.findall(r"^(\w+) =", cell.source, re.M))
+        assert set(run.parameters) | {"experiment", "name", "folder"} <= assigned
+
+
+def test_an_unknown_profile_says_which_there_are():
+    with pytest.raises(ValueError, match="PROFILE must be one of smoke, cpu, gpu. Received: 'tpu'"):
+        grid.runs("tpu")
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        "seeds: {smoke: [0, 0]}\nexperiments: {e: {notebook: n, set: {}, profiles: {smoke: {}}, core: [{}]}}"
+    )
+    with pytest.raises(ValueError, match="unique"):
+        grid.runs("smoke", grid=path)
+
+
+def test_the_headline_runs_at_the_rate_that_the_recorded_tuning_chose():
+    tried = defaultdict(list)
+    for record in records.read(paths.RECORDED / "cpu", "tuning"):
+        p = record["parameters"]
+        if record["diverged_at"] is None:
+            tried[p["method"], p["loss"], p["critic_steps"]].append(
+                (record["history"][-1]["fid_train"], p["learning_rate"])
+            )
+    chosen = {key: min(ends)[1] for key, ends in tried.items()}
+    core = [run.parameters for run in grid.runs("cpu") if run.experiment == "headline"]
+    assert {(p["method"], p["loss"], p["critic_steps"]) for p in core} <= set(chosen)
+    for p in core:
+        assert p["learning_rate"] == chosen[p["method"], p["loss"], p["critic_steps"]]
+
+
+def test_layout_and_words_do_not_change_a_fingerprint_but_code_does(tmp_path):
+    def of(text: str) -> str:
+        path = tmp_path / "a.py"
+        path.write_text(text)
+        return fingerprint([path])
+
+    assert of('def f(x: int) -> int:\n    """Doc."""\n    return x + 1\n') == of(
+        "def f(x):\n    # why\n    return (x + 1)\n"
+    )
+    assert of("def f(x):\n    return x + 1\n") != of("def f(x):\n    return x + 2\n")
+
+
+def test_a_run_depends_on_what_it_imports_and_not_on_how_it_is_drawn():
+    names = {path.name for path in run_code(paths.ROOT / "notebooks" / "runs" / "gan.md")}
+    assert {"gan.py", "reparam.py", "autodiff.py", "data.py"} <= names
+    assert not {"figures.py", "bounds.py", "verdicts.py"} & names
+
+
+def test_recorded_verdicts_cover_every_claim():
+    verdicts = json.loads((paths.RECORDED / "verdicts.json").read_text())
+    text = paths.CLAIMS.read_text()
+    assert list(verdicts) == re.findall(r"^([A-I]\d):", text, re.M)
