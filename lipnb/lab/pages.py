@@ -165,7 +165,9 @@ def _details(record: Mapping[str, Any]) -> Iterator[str]:
     for name in ("rule", "scale", "profile"):
         if record.get(name):
             yield from (f"**{name.capitalize()}.** {escape(record[name])}", "")
-    numbers = [f"- {escape(name)}: {value}" for name, value in _flat(record.get("numbers", {}))]
+    numbers = [
+        f"- {escape(name.replace('_', ' '))}: {value}" for name, value in _flat(record.get("numbers", {}))
+    ]
     if numbers:
         yield from ("**Numbers.**", "", *numbers, "")
     if record.get("runs"):
