@@ -45,7 +45,9 @@ def value_and_grad(
         A scalar tensor and a list of n tensors shaped like the variables.
     """
     variables = list(variables)
-    return _per_backend(_value_and_grad_tf, _value_and_grad_jax, _value_and_grad_torch)(loss, variables, state)
+    return _per_backend(_value_and_grad_tf, _value_and_grad_jax, _value_and_grad_torch)(
+        loss, variables, state
+    )
 
 
 def input_gradient(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -104,7 +106,10 @@ def _value_and_grad_tf(loss, variables, state):
         tape.watch(values)
         value = loss()
     gradients = tape.gradient(value, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return value, [tf.convert_to_tensor(g) for g in gradients]
+    # TensorFlow's graph optimizer (2.21) may drop the edge that makes an assignment wait for earlier reads, where
+    # the gradient needs no value that was read: a Wasserstein critic's last layer. So gradients wait for the loss.
+    value, *gradients = tf.identity_n([value, *map(tf.convert_to_tensor, gradients)])
+    return value, gradients
 
 
 def _input_gradient_tf(f, x):
@@ -182,10 +187,11 @@ def _value_and_grad_torch(loss, variables, state):
     import torch
 
     value = loss()
-    gradients = torch.autograd.grad(value, [v.value for v in variables], allow_unused=True)
-    filled = [
-        torch.zeros_like(v.value) if g is None else g for v, g in zip(variables, gradients, strict=True)
-    ]
+    wanted = [v.value for v in variables]
+    if not value.requires_grad:
+        return value, [torch.zeros_like(v) for v in wanted]
+    gradients = torch.autograd.grad(value, wanted, allow_unused=True)
+    filled = [torch.zeros_like(v) if g is None else g for v, g in zip(wanted, gradients, strict=True)]
     return value.detach(), filled
 
 

@@ -30,7 +30,7 @@ from lipnb.conv_matrix import Convolution, read_convolution
 
 __all__ = ["Symbol", "conv_norm_bound", "fold", "fourier_symbol", "group_bounds", "spread", "unit_scale"]
 
-MAX_ENTRIES = 10_000_000  # complex numbers of the symbol kept at once (160 MB)
+MAX_ENTRIES = 12_000_000  # complex numbers of the symbol kept at once (192 MB)
 MAX_WORK = 8e9  # rows · columns · min(rows, columns) of its matrices, some seconds of SVD
 
 
@@ -105,7 +105,7 @@ def fourier_symbol(conv: Convolution) -> Symbol:
     taps = folded.reshape(*counts, channels, conv.groups, filters // conv.groups)
     sizes = [o + a - 1 for o, a in zip(outputs, counts, strict=True)]
     grid = _grid(counts, sizes, channels, filters, conv.groups)
-    symbol = np.fft.rfftn(taps, s=grid, axes=tuple(range(len(grid))))
+    symbol = taps if math.prod(counts) == 1 else np.fft.rfftn(taps, s=grid, axes=tuple(range(len(grid))))
     norms = _spectral_norms(np.moveaxis(symbol, -2, len(grid)))
     axes = zip(counts, grid, sizes, strict=True)
     factor = math.prod(1 / math.cos(math.pi * (a - 1) / (2 * m)) for a, m, size in axes if m < size)
@@ -116,14 +116,15 @@ def group_bounds(conv: Convolution, symbol: Symbol) -> np.ndarray:
     """The least upper bound of each group's norm."""
     *counts, channels, groups, filters = symbol.taps.shape
     overlap = math.prod(min(a, o) for a, o in zip(counts, symbol.outputs, strict=True))
-    taps = np.moveaxis(symbol.taps.reshape(-1, channels, groups, filters), 2, 0)
-    patches = math.sqrt(overlap) * _spectral_norms(taps.reshape(groups, -1, filters))
-    by_tap = _spectral_norms(taps).sum(axis=1)
-    fourier = symbol.factor * symbol.norms.reshape(-1, groups).max(axis=0)
+    bounds = symbol.factor * symbol.norms.reshape(-1, groups).max(axis=0)
+    if math.prod(counts) > 1:
+        taps = np.moveaxis(symbol.taps.reshape(-1, channels, groups, filters), 2, 0)
+        patches = math.sqrt(overlap) * _spectral_norms(taps.reshape(groups, -1, filters))
+        bounds = np.minimum(np.minimum(bounds, patches), _spectral_norms(taps).sum(axis=1))
     # Rounding: an SVD is exact for a matrix within a few (rows + columns)·ε of its own, and an entry of F sums
     # at most `taps` products; both relative to a norm of at least ‖F‖_F / sqrt(min(rows, columns)).
     rounding = 8 * (channels + filters) * math.prod(counts) * np.finfo(np.float64).eps
-    return np.minimum(np.minimum(patches, by_tap), fourier) * (1 + rounding)
+    return bounds * (1 + rounding)
 
 
 def spread(kernel: np.ndarray, dilation: Any) -> np.ndarray:
@@ -147,10 +148,12 @@ def fold(kernel: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
 
 
 def _grid(counts: list[int], sizes: list[float], channels: int, filters: int, groups: int) -> tuple[int, ...]:
-    """Points per axis: the exact size where that is cheap, else up to eight for each tap."""
+    """Points per axis: the exact size where that is cheap, else up to eight for each tap; one where F is constant."""
     least = min(channels, filters // groups)
     for density in (8, 6, 4, 3, 2):
-        grid = tuple(int(min(size, density * a)) for size, a in zip(sizes, counts, strict=True))
+        grid = tuple(
+            int(min(size, density * a if a > 1 else 1)) for size, a in zip(sizes, counts, strict=True)
+        )
         entries = math.prod(grid) / 2 * channels * filters
         if entries <= MAX_ENTRIES and entries * least <= MAX_WORK:
             break

@@ -12,7 +12,7 @@ import scipy.linalg
 from scipy.ndimage import maximum_filter
 from scipy.optimize import minimize
 
-from lipnb.checks import check_count
+from lipnb.checks import check_count, check_positive
 from lipnb.conv_bounds import Symbol, fold, fourier_symbol, group_bounds, spread, unit_scale
 from lipnb.conv_matrix import Convolution, _matrix, read_convolution
 from lipnb.norms import spectral_norm
@@ -22,6 +22,7 @@ __all__ = ["conv_norm"]
 MAX_DENSE = 2**16  # entries of a matrix whose SVD is cheaper than iterating
 MAX_STEPS = 20_000
 BLOCK = 1024  # positions for which all taps are applied in turn, so that they stay in cache
+NEAR = 0.97  # peaks and singular values of the symbol, relative to the highest, that join the start
 SMALL = 100_000  # entries of a map, below which a stricter residual costs nothing
 
 
@@ -71,8 +72,8 @@ def conv_norm(
     Source: Golub & Van Loan, Matrix Computations, 4th ed., section 10.4 (bidiagonalization without
     reorthogonalization: copies of converged values appear, the largest stays right).
     """
-    if not isinstance(rtol, float) or not 1e-9 <= rtol < 1:
-        raise ValueError(f"rtol must be a float from 1e-9 to below 1. Received: {rtol!r}")
+    if not 1e-9 <= check_positive(rtol, "rtol") < 1:
+        raise ValueError(f"rtol must be from 1e-9 to below 1. Received: {rtol!r}")
     check_count(seed, "seed", minimum=0)
     conv, _ = read_convolution(
         kernel, input_shape, strides, padding, dilation_rate, groups, kind, output_padding
@@ -80,24 +81,24 @@ def conv_norm(
     conv, scale = unit_scale(_decoupled(conv))
     symbol = fourier_symbol(conv)
     bounds = group_bounds(conv, symbol)
-    largest = 0.0
-    for group in np.argsort(-bounds):
-        if bounds[group] > largest * (1 + rtol):
-            value = _group_norm(_one_group(conv, group), symbol, group, bounds[group], rtol, seed)
-            largest = max(largest, value)
+    largest, seen = 0.0, set()
+    for group in np.argsort(-bounds).tolist():
+        part = _one_group(conv, group)
+        if bounds[group] > largest and part.kernel.tobytes() not in seen:
+            largest = max(largest, _group_norm(part, symbol, group, bounds[group], rtol, seed))
+            seen.add(part.kernel.tobytes())
     return scale * largest
 
 
 def _decoupled(conv: Convolution) -> Convolution:
     """One position is enough on an axis whose outputs share no inputs, if one of them lies inside the input."""
-    sizes = []
-    for n, o, s, left, reach in zip(
-        conv.inputs, conv.outputs, conv.strides, conv.left, conv.reach, strict=True
-    ):
-        first = -(-left // s)
-        inside = reach <= s and first < o and s * first - left + reach <= n
-        sizes.append((reach, 1, reach, 0) if inside else (n, o, s, left))
-    inputs, outputs, strides, left = (tuple(column) for column in zip(*sizes, strict=True))
+    axes = []
+    sizes = zip(conv.inputs, conv.outputs, conv.strides, conv.left, conv.reach, strict=True)
+    for n, o, s, pad, reach in sizes:
+        first = -(-pad // s)
+        inside = reach <= s and first < o and s * first - pad + reach <= n
+        axes.append((reach, 1, reach, 0) if inside else (n, o, s, pad))
+    inputs, outputs, strides, left = zip(*axes, strict=True)
     return replace(conv, inputs=inputs, outputs=outputs, strides=strides, left=left)
 
 
@@ -129,18 +130,19 @@ class FoldedOperator:
         *counts, per_position, filters = folded.shape
         self.channels = (per_position, filters)
         self.shape = tuple(o + a - 1 for o, a in zip(conv.outputs, counts, strict=True))
-        offsets = np.ravel_multi_index(np.indices(counts).reshape(len(counts), -1), self.shape)
+        places = np.indices(counts).reshape(len(counts), -1)
+        offsets = np.atleast_1d(np.ravel_multi_index(tuple(places), self.shape)).tolist()
         matrices = folded.reshape(-1, per_position, filters)
-        self.taps = [(int(o), m) for o, m in zip(offsets, matrices, strict=True) if m.any()]
-        self.rows = math.prod(self.shape) - int(offsets[-1])
+        self.taps = [(o, m) for o, m in zip(offsets, matrices, strict=True) if m.any()]
+        self.rows = math.prod(self.shape) - offsets[-1]
         self.readable = _readable(conv, self.shape)
         written = np.indices(self.shape).reshape(len(counts), -1) < np.array(conv.outputs)[:, None]
         self.written = np.all(written, axis=0)[: self.rows, None]
 
     def noise(self, generator: np.random.Generator) -> np.ndarray:
-        """A random unit vector of the input space."""
-        x = generator.standard_normal((math.prod(self.shape), self.channels[0])) * self.readable
-        return x / np.linalg.norm(x)
+        """A random vector of the input space, of norm 1 on average before masking."""
+        x = generator.standard_normal(self.readable.shape) / math.sqrt(self.readable.size)
+        return x * self.readable
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """A x. The slices of x are contiguous, so that BLAS adds each tap in place, without a copy."""
@@ -183,7 +185,7 @@ def _readable(conv: Convolution, shape: tuple[int, ...]) -> np.ndarray:
 def largest_singular_value(operator: FoldedOperator, start: np.ndarray, rtol: float, bound: float) -> float:
     """Largest singular value by Golub–Kahan–Lanczos from ``start``; stops as :func:`conv_norm` says."""
     tolerance = rtol * (1e-3 if start.size < SMALL else 0.1)
-    v = start / np.linalg.norm(start)
+    v = start / (np.linalg.norm(start) or 1.0)
     u = operator.apply(v)
     alphas: list[float] = []
     betas: list[float] = []
@@ -224,7 +226,7 @@ def _waves(operator: FoldedOperator, symbol: Symbol, group: int, conv: Convoluti
     """
     norms, taps = symbol.norms[..., group], symbol.taps[..., group, :]
     spacing = [d if s == 1 else 1 for d, s in zip(conv.dilation, conv.strides, strict=True)]
-    peaks = np.argwhere((norms == maximum_filter(norms, 3, mode="nearest")) & (norms > 0.97 * norms.max()))
+    peaks = np.argwhere((norms == maximum_filter(norms, 3, mode="nearest")) & (norms > NEAR * norms.max()))
     total = np.zeros((*operator.shape, operator.channels[0]))
     for peak in sorted(peaks, key=lambda peak: -norms[tuple(peak)])[:4]:
         omega, v = _refined(2 * np.pi * peak / symbol.grid, taps)
@@ -233,8 +235,7 @@ def _waves(operator: FoldedOperator, symbol: Symbol, group: int, conv: Convoluti
             m = np.arange(size)
             wave = np.multiply.outer(np.exp(1j * frequency * m) * np.sin(np.pi * (m + 1) / (size + 1)), wave)
         total += wave.real / np.linalg.norm(wave)
-    total = total.reshape(operator.readable.shape) * operator.readable
-    return total / np.linalg.norm(total)
+    return total.reshape(operator.readable.shape) * operator.readable
 
 
 def _refined(omega: np.ndarray, taps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -249,7 +250,8 @@ def _refined(omega: np.ndarray, taps: np.ndarray) -> tuple[np.ndarray, np.ndarra
         symbol, *slopes = symbols.reshape(-1, channels, filters)
         u, sigma, vh = np.linalg.svd(symbol, full_matrices=False)
         gradient = [np.real(u[:, 0].conj() @ slope @ vh[0].conj()) for slope in slopes]
-        return sigma[0], np.array(gradient), u[:, 0].conj()
+        near = sigma > NEAR * sigma[0]
+        return sigma[0], np.array(gradient), u[:, near].conj().sum(axis=1)
 
     omega = minimize(lambda w: tuple(-part for part in top(w)[:2]), omega, jac=True, tol=1e-8).x
     return omega, top(omega)[2]

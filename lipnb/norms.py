@@ -175,9 +175,10 @@ def _as_matrix(w: Any) -> Tensor:
     dtype = keras.backend.standardize_dtype(w.dtype)
     if "float" not in dtype:
         raise TypeError(f"w must have a floating-point dtype. Received: {dtype}")
-    if not w.shape or 0 in tuple(w.shape):
-        raise ValueError(f"w must have rank 1 or more and not be empty. Received: shape {tuple(w.shape)}")
-    matrix = ops.reshape(w, (-1, w.shape[-1]))
+    shape = tuple(w.shape)
+    if not shape or 0 in shape:
+        raise ValueError(f"w must have rank 1 or more and not be empty. Received: shape {shape}")
+    matrix = ops.reshape(w, (-1, shape[-1]))
     return matrix if dtype == "float64" else ops.cast(matrix, "float32")
 
 

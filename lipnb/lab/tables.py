@@ -23,7 +23,7 @@ class Table:
     folded: bool = False
 
     def _repr_html_(self) -> str:
-        head = _row((f'<th scope="col">{html.escape(str(cell))}</th>' for cell in self.header))
+        head = _row(f'<th scope="col">{html.escape(str(cell))}</th>' for cell in self.header)
         body = "".join(_row(_cells(row)) for row in self.rows)
         caption = html.escape(self.caption)
         inner = f'<table class="table lipnb-table"><thead>{head}</thead><tbody>{body}</tbody></table>'

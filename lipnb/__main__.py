@@ -1,0 +1,63 @@
+"""Command line: ``python -m lipnb bound model.keras [--json]`` prints the table of ``lipschitz_bound``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import lipnb.reparam  # noqa: F401  (registers the wrappers that a saved model may hold)
+from lipnb.bounds import lipschitz_bound
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit code: 0, or 2 with one line on stderr for a wrong argument or file.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; those of the process where not given.
+    """
+    arguments = _parser().parse_args(argv)
+    exact = {"auto": "auto", "always": True, "never": False}[arguments.exact]
+    try:
+        bound = lipschitz_bound(_load(arguments.model), exact=exact)
+    except (OSError, ImportError, TypeError, ValueError) as error:
+        message = " ".join(str(error).split())
+        print(f"lipnb: error: {arguments.model}: {message}", file=sys.stderr)
+        return 2
+    print(bound.to_json() if arguments.json else bound)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lipnb", description="Lipschitz bounds of Keras models.")
+    commands = parser.add_subparsers(required=True)
+    bound = commands.add_parser(
+        "bound", help="proven upper bound of a model's Lipschitz constant, with a table"
+    )
+    bound.add_argument("model", help="a model saved as .keras or .h5")
+    bound.add_argument("--json", action="store_true", help='strict JSON; an infinite number is "Infinity"')
+    bound.add_argument(
+        "--exact",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="convolutions: exact norms where cheap, always, or never (default: auto)",
+    )
+    return parser
+
+
+def _load(path: str) -> Any:
+    if not Path(path).is_file():
+        raise ValueError("no such file")
+    return keras.saving.load_model(path, compile=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""One small function per layer type: its Lipschitz constant, at inference, for the Euclidean norm.
+
+``RULES`` holds layers of one input. ``MERGES`` holds what joins branches: given the branches' constants (a row
+for each branch, a column for each input of the model) it answers the joint ones. ``OPERATORS`` are operations
+of a tensor and a number. ``REASONS`` names what has no global constant.
+
+Layer normalization: with z = x − mean(x) and s² = ‖z‖²/n + ε the Jacobian is diag(γ)(I − zzᵀ/(n s²))P/s, where P
+removes the mean; its middle factor has eigenvalues 1 and ε/s², so the norm is at most max|γ|/s ≤ max|γ|/√ε.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from lipnb.activations import activation_constant
+from lipnb.rules_linear import LINEAR_RULES
+from lipnb.rules_recurrent import RECURRENT_RULES
+from lipnb.rules_shape import SHAPE_RULES
+from lipnb.sites import Constant, Rule, Site, none, weight_array
+
+__all__ = ["MERGES", "OPERATORS", "REASONS", "RULES", "batch_normalization_scale", "operator_constant"]
+
+Merge = Callable[[Any, Sequence[Any], np.ndarray], np.ndarray]
+
+
+# Elementwise ---------------------------------------------------------------------------------------------
+
+
+def activation(site: Site) -> Constant:
+    """Exact sup |φ'| of a Keras activation."""
+    return activation_constant(site.layer.activation, (site.shape or (1,))[-1])
+
+
+def activation_operation(site: Site) -> Constant:
+    """Exact sup |φ'| of keras.ops.relu and the like, called on a symbolic tensor."""
+    return activation_constant(getattr(keras.activations, type(site.layer).__name__.lower()))
+
+
+def relu(site: Site) -> Constant:
+    """Exact max(1, |negative slope|); none where a threshold makes it jump."""
+    if site.layer.threshold != 0:
+        return none("ReLU jumps at a threshold other than 0")
+    return _largest(site.layer.negative_slope, 1.0)
+
+
+def leaky_relu(site: Site) -> Constant:
+    """Exact max(1, |negative slope|)."""
+    return _largest(site.layer.negative_slope, 1.0)
+
+
+def alpha_relu(site: Site) -> Constant:
+    """Exact max(1, |α|) of ELU (α a number) and PReLU (α a weight)."""
+    if isinstance(site.layer.alpha, int | float):
+        return _largest(site.layer.alpha, 1.0)
+    return _largest(weight_array(site.layer, "alpha"), 1.0)
+
+
+def softmax(site: Site) -> Constant:
+    """Exact 1/2, along any axes."""
+    return activation_constant(keras.activations.softmax)
+
+
+def rescaling(site: Site) -> Constant:
+    """Exact max |scale|."""
+    return _largest(site.layer.scale)
+
+
+def normalization(site: Site) -> Constant:
+    """Exact max 1/max(√variance, ε), or max(√variance, ε) where it inverts."""
+    deviation = np.maximum(np.sqrt(weight_array(site.layer, "variance")), keras.config.epsilon())
+    return _largest(deviation if site.layer.invert else 1 / deviation)
+
+
+def layer_scale(site: Site) -> Constant:
+    """Exact max |γ|."""
+    return _largest(weight_array(site.layer, "gamma"))
+
+
+def _largest(values: Any, floor: float = 0.0) -> Constant:
+    return Constant(max(floor, float(np.max(np.abs(values)))))
+
+
+# Normalisation -------------------------------------------------------------------------------------------
+
+
+def batch_normalization_scale(layer: Any) -> np.ndarray:
+    """|γ|/√(moving variance + ε) per channel, what batch normalization multiplies with at inference."""
+    variance = weight_array(layer, "moving_variance", half=False) + layer.epsilon
+    if np.any(variance <= 0):
+        raise ValueError(f"{layer.name} must have moving variance + ε above 0. Received: {variance.min()}")
+    return _gamma(layer) / np.sqrt(variance)
+
+
+def batch_normalization(site: Site) -> Constant:
+    """Exact max |γ|/√(moving variance + ε)."""
+    return _largest(batch_normalization_scale(site.layer))
+
+
+def layer_normalization(site: Site) -> Constant:
+    """max |γ|/√ε (layer, group and RMS normalization); none without ε."""
+    layer = site.layer
+    if getattr(layer, "rms_scaling", False):
+        return none("rms_scaling divides by the deviation what still has its mean")
+    if layer.epsilon <= 0:
+        return none("without ε the derivative is unbounded where the variance vanishes")
+    return Constant(float(np.max(_gamma(layer))) / math.sqrt(layer.epsilon), "upper bound", "max|γ|/√ε")
+
+
+def unit_normalization(site: Site) -> Constant:
+    """Exact 1e12, the largest factor: x · min(1/‖x‖, 1e12) is that times the projection onto a ball."""
+    return Constant(1e12, note="1/ε with Keras's ε = 1e-12")
+
+
+def _gamma(layer: Any) -> np.ndarray:
+    names = [name for name in ("gamma", "scale") if isinstance(getattr(layer, name, None), keras.Variable)]
+    return np.abs(weight_array(layer, names[0], half=False)) if names else np.ones(1)
+
+
+# Branches ------------------------------------------------------------------------------------------------
+
+
+def add(operation: Any, tensors: Sequence[Any], constants: np.ndarray) -> np.ndarray:
+    """‖Σ Δ_b‖ ≤ Σ ‖Δ_b‖: branches add."""
+    return _broadcast(tensors, constants).sum(axis=0)
+
+
+def average(operation: Any, tensors: Sequence[Any], constants: np.ndarray) -> np.ndarray:
+    """The mean of the branches' constants."""
+    return add(operation, tensors, constants / len(tensors))
+
+
+def quadrature(operation: Any, tensors: Sequence[Any], constants: np.ndarray) -> np.ndarray:
+    """√(Σ c_b²): concatenation, and maximum or minimum, as |max a − max a'|² ≤ max |a − a'|² ≤ Σ |a − a'|²."""
+    return np.hypot.reduce(_broadcast(tensors, constants), axis=0)
+
+
+def concatenate(operation: Any, tensors: Sequence[Any], constants: np.ndarray) -> np.ndarray:
+    """√(Σ c_b²), by Minkowski's inequality for each input of the model."""
+    return np.hypot.reduce(constants, axis=0)
+
+
+def scaled_add(operation: Any, tensors: Sequence[Any], constants: np.ndarray) -> np.ndarray:
+    """a + |scale| b: the residual of keras.applications' InceptionResNetV2."""
+    return add(operation, tensors, constants * np.array([[1.0], [abs(operation.scale)]]))
+
+
+def _broadcast(tensors: Sequence[Any], constants: np.ndarray) -> np.ndarray:
+    """Constants times √(copies) where a branch is repeated to the shape of the others."""
+    shapes = [tuple(t.shape)[1:] for t in tensors]
+    if len(set(shapes)) == 1:
+        return constants
+    if any(None in shape for shape in shapes):
+        return np.full_like(constants, np.inf)
+    total = math.prod(np.broadcast_shapes(*shapes))
+    return constants * np.sqrt([[total / math.prod(shape)] for shape in shapes])
+
+
+# Operators on symbolic tensors ---------------------------------------------------------------------------
+
+
+def operator_constant(operation: Any, arguments: Sequence[Any], copies: float) -> Constant:
+    """Constant of x + c, x − c, x · c, x / c, −x and of a slice of x, for an array or number c.
+
+    ``copies`` is the size of the output over that of x, above 1 where c's shape repeats x.
+    """
+    name = type(operation).__name__
+    others = [a for a in arguments if not isinstance(a, keras.KerasTensor)]
+    if name == "GetItem":
+        key = others[0] if isinstance(others[0], tuple) else (others[0],)
+        basic = all(k is None or k is Ellipsis or isinstance(k, (int, slice)) for k in key)
+        return Constant(1.0) if basic else none("indexing by an array may repeat entries")
+    repeat = math.sqrt(max(copies, 1.0))
+    if name in ("Add", "Subtract", "Negative"):
+        return Constant(repeat)
+    factor = np.abs(np.asarray(keras.ops.convert_to_numpy(others[0]), np.float64))
+    if name == "Multiply":
+        return Constant(float(factor.max()) * repeat)
+    if others[0] is arguments[0] or factor.min() == 0:
+        return none("a reciprocal has no global constant")
+    return Constant(repeat / float(factor.min()))
+
+
+_ACTIVATION_OPERATIONS = [
+    "keras.src.ops.numpy.Tanh",
+    *(f"keras.src.ops.nn.{name}" for name in ["Relu", "Relu6", "Selu", "Sigmoid", "Silu", "Softplus", "Softsign"]),
+]
+_CONVNEXT, _INCEPTION = "keras.src.applications.convnext.", "keras.src.applications.inception_resnet_v2."
+
+RULES: dict[str, Rule] = {
+    **LINEAR_RULES,
+    **SHAPE_RULES,
+    **RECURRENT_RULES,
+    "Activation": activation,
+    **dict.fromkeys(_ACTIVATION_OPERATIONS, activation_operation),
+    "ReLU": relu,
+    "LeakyReLU": leaky_relu,
+    "ELU": alpha_relu,
+    "PReLU": alpha_relu,
+    "Softmax": softmax,
+    "Rescaling": rescaling,
+    "Normalization": normalization,
+    f"{_CONVNEXT}LayerScale": layer_scale,
+    "BatchNormalization": batch_normalization,
+    **dict.fromkeys(("LayerNormalization", "GroupNormalization", "RMSNormalization"), layer_normalization),
+    "UnitNormalization": unit_normalization,
+}
+
+MERGES: dict[str, Merge] = {
+    "Add": add,
+    "Subtract": add,
+    "Average": average,
+    "Maximum": quadrature,
+    "Minimum": quadrature,
+    "Concatenate": concatenate,
+    f"{_INCEPTION}CustomScaleLayer": scaled_add,
+    "keras.src.ops.numpy.Add": add,
+    "keras.src.ops.numpy.Subtract": add,
+}
+
+OPERATORS = tuple(
+    f"keras.src.ops.numpy.{n}" for n in ["Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Negative", "GetItem"]
+)
+
+_PRODUCT = "a product of branches has no global constant"
+_ATTENTION = "dot-product attention has no global constant (Kim, Papamakarios & Mnih 2021, theorem 3.1)"
+
+REASONS = {
+    **dict.fromkeys(("Multiply", "Dot", "keras.src.ops.numpy.Multiply"), _PRODUCT),
+    **dict.fromkeys(
+        ("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention"), _ATTENTION
+    ),
+    "Lambda": "the function of a Lambda layer is unknown",
+    "Masking": "masking jumps where the input equals the mask value",
+}

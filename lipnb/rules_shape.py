@@ -1,0 +1,125 @@
+"""Constants of pooling, padding, cropping, repeating and upsampling layers.
+
+Max pooling: |max_N x − max_N x'| ≤ max_N |x − x'|, so ‖Δy‖² ≤ Σ_i c_i |Δx_i|² where c_i counts the windows over
+position i; a spike at the position with the largest count attains √(max c_i). Average pooling is linear and a
+Kronecker product over the axes, so its norm is the product of the norms of one matrix per axis. Both are
+exact.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lipnb.norms import spectral_norm
+from lipnb.sites import Constant, Rule, Site, none
+
+__all__ = ["SHAPE_RULES"]
+
+_LARGEST_SVD = 512
+_OPEN = "needs a fixed input shape"
+
+Windows = list[tuple[int, int]]
+
+
+def spatial_axes(layer: Any, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """``shape`` without the channels axis."""
+    return shape[1:] if getattr(layer, "data_format", "channels_last") == "channels_first" else shape[:-1]
+
+
+def pooling_windows(n: int, size: int, stride: int, padding: str) -> Windows:
+    """Half-open intervals of the n positions that each output averages or maximises over."""
+    if padding == "valid":
+        starts = np.arange(0, n - size + 1, stride)
+    else:
+        outputs = -(-n // stride)
+        before = max((outputs - 1) * stride + size - n, 0) // 2
+        starts = np.arange(outputs) * stride - before
+    return [(max(int(s), 0), min(int(s) + size, n)) for s in starts]
+
+
+def adaptive_windows(n: int, outputs: int) -> Windows:
+    """Intervals of adaptive pooling: output i covers ⌊in/m⌋ … ⌈(i+1)n/m⌉."""
+    return [(i * n // outputs, -(-(i + 1) * n // outputs)) for i in range(outputs)]
+
+
+def _windows(site: Site) -> list[tuple[int, Windows]]:
+    layer, sizes = site.layer, spatial_axes(site.layer, site.shape)
+    if hasattr(layer, "output_size"):
+        return [(n, adaptive_windows(n, m)) for n, m in zip(sizes, layer.output_size, strict=True)]
+    steps = zip(sizes, layer.pool_size, layer.strides, strict=True)
+    return [(n, pooling_windows(n, size, stride, layer.padding)) for n, size, stride in steps]
+
+
+def max_pooling(site: Site) -> Constant:
+    """Exact √(largest number of windows that share a position)."""
+    if None in site.shape:
+        return none(_OPEN)
+    return Constant(math.sqrt(math.prod(int(_coverage(n, w).max()) for n, w in _windows(site))))
+
+
+def average_pooling(site: Site) -> Constant:
+    """Product over the axes of the norm of the averaging matrix; beyond 512 positions √(‖A‖₁‖A‖_∞)."""
+    if None in site.shape:
+        return none(_OPEN)
+    axes = _windows(site)
+    kind = "exact" if all(n <= _LARGEST_SVD for n, _ in axes) else "upper bound"
+    return Constant(math.prod(_averaging_norm(n, windows) for n, windows in axes), kind)
+
+
+def _coverage(n: int, windows: Windows, *, average: bool = False) -> np.ndarray:
+    counts = np.zeros(n)
+    for start, stop in windows:
+        counts[start:stop] += 1 / (stop - start) if average else 1
+    return counts
+
+
+def _averaging_norm(n: int, windows: Windows) -> float:
+    if n > _LARGEST_SVD:  # the rows sum to 1, so ‖A‖_∞ = 1
+        return math.sqrt(_coverage(n, windows, average=True).max())
+    matrix = np.zeros((len(windows), n))
+    for row, (start, stop) in zip(matrix, windows, strict=True):
+        row[start:stop] = 1 / (stop - start)
+    return spectral_norm(matrix)
+
+
+def global_average_pooling(site: Site) -> Constant:
+    """Exact 1/√n for the mean of n positions."""
+    axes = spatial_axes(site.layer, site.shape)
+    return none(_OPEN) if None in axes else Constant(1 / math.sqrt(math.prod(axes)))
+
+
+def upsampling(site: Site) -> Constant:
+    """Exact √(factor), for repetition and for bilinear interpolation by an integer factor.
+
+    Each row of the interpolation matrix sums to 1 and each column to the factor s (half-pixel centres, and
+    clamping at the border mirrors what it cuts off), so ‖A‖² ≤ ‖A‖₁‖A‖_∞ = s; the ones vector attains it.
+    """
+    if getattr(site.layer, "interpolation", "nearest") not in ("nearest", "bilinear"):
+        return none(f"no constant is known for {site.layer.interpolation} interpolation")
+    size = site.layer.size
+    return Constant(math.sqrt(size if isinstance(size, int) else math.prod(size)))
+
+
+def repeat_vector(site: Site) -> Constant:
+    """Exact √n for n copies."""
+    return Constant(math.sqrt(site.layer.n))
+
+
+def identity(site: Site) -> Constant:
+    """Exact 1: the layer moves, pads or drops entries, or does nothing at inference."""
+    return Constant(1.0)
+
+
+_AT_REST = ["ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "Identity", "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "keras.src.applications.convnext.StochasticDepth", "Cropping1D", "Cropping2D", "Cropping3D", "Flatten", "Permute", "Reshape", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D"]
+
+SHAPE_RULES: dict[str, Rule] = {
+    **dict.fromkeys(_AT_REST, identity),
+    **{f"{kind}MaxPooling{d}D": max_pooling for d in (1, 2, 3) for kind in ("", "Adaptive")},
+    **{f"{kind}AveragePooling{d}D": average_pooling for d in (1, 2, 3) for kind in ("", "Adaptive")},
+    **{f"GlobalAveragePooling{d}D": global_average_pooling for d in (1, 2, 3)},
+    **{f"UpSampling{d}D": upsampling for d in (1, 2, 3)},
+    "RepeatVector": repeat_vector,
+}
