@@ -4,38 +4,33 @@
 Euclidean. ``lipnb.lab``, which the book's experiments are built on, is not imported from here.
 """
 
-from lipnb.bound_table import LayerBound, LipschitzBound
-from lipnb.bounds import lipschitz_bound
-from lipnb.constraints import FrobeniusClip, SpectralClip, WeightClip
-from lipnb.convolutions import conv_matrix, conv_norm, conv_norm_bound
-from lipnb.estimates import certified_radius, lipschitz_estimate
-from lipnb.norms import frobenius_norm, power_iteration, spectral_norm, spectral_norm_estimate
-from lipnb.penalties import gradient_penalty, input_gradient_norm
-from lipnb.regularizers import FrobeniusPenalty, SpectralNormPenalty
-from lipnb.reparam import FrobeniusNormalization, SpectralNormalization
+from importlib import import_module
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "FrobeniusClip",
-    "FrobeniusNormalization",
-    "FrobeniusPenalty",
-    "LayerBound",
-    "LipschitzBound",
-    "SpectralClip",
-    "SpectralNormPenalty",
-    "SpectralNormalization",
-    "WeightClip",
-    "certified_radius",
-    "conv_matrix",
-    "conv_norm",
-    "conv_norm_bound",
-    "frobenius_norm",
-    "gradient_penalty",
-    "input_gradient_norm",
-    "lipschitz_bound",
-    "lipschitz_estimate",
-    "power_iteration",
-    "spectral_norm",
-    "spectral_norm_estimate",
-]
+_HOMES = {
+    "bound_table": ["LayerBound", "LipschitzBound"],
+    "bounds": ["lipschitz_bound"],
+    "constraints": ["FrobeniusClip", "SpectralClip", "WeightClip"],
+    "convolutions": ["conv_matrix", "conv_norm", "conv_norm_bound"],
+    "estimates": ["certified_radius", "lipschitz_estimate"],
+    "norms": ["frobenius_norm", "power_iteration", "spectral_norm", "spectral_norm_estimate"],
+    "penalties": ["gradient_penalty", "input_gradient_norm"],
+    "regularizers": ["FrobeniusPenalty", "SpectralNormPenalty"],
+    "reparam": ["FrobeniusNormalization", "SpectralNormalization"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = list(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use: Keras takes seconds to load, and the lab's tools do without it."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'lipnb' has no attribute {name!r}")
+    value = getattr(import_module(f"lipnb.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -116,7 +116,9 @@ def _cifar10() -> Dataset:
 
 def _read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
-        raise FileNotFoundError(f"CIFAR-10's binary version must hold {path.name}: unpack it again. Received: {path}")
+        raise FileNotFoundError(
+            f"CIFAR-10's binary version must hold {path.name}: unpack it again. Received: {path}"
+        )
     content = np.fromfile(path, np.uint8)
     if content.size != 10_000 * 3073:
         raise OSError(
@@ -129,7 +131,9 @@ def _read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _images(folder: Path, size: int) -> Dataset:
     """All images below ``folder``; the last tenth of them, in name order, is the test part; labels are 0."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
+    files = (
+        sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
+    )
     if len(files) < 10:
         raise FileNotFoundError(
             f"images needs at least 10 image files ({', '.join(sorted(IMAGE_SUFFIXES))}) below {folder}; "
@@ -151,4 +155,6 @@ def _crop_and_resize(path: Path, size: int) -> np.ndarray:
             square = image.convert("RGB").crop((left, top, left + side, top + side))
             return np.asarray(square.resize((size, size), Image.Resampling.BOX))
     except (UnidentifiedImageError, OSError) as error:
-        raise OSError(f"every image must be readable: remove or replace the file. Received: {path} ({error})") from error
+        raise OSError(
+            f"every image must be readable: remove or replace the file. Received: {path} ({error})"
+        ) from error

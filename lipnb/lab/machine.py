@@ -59,7 +59,11 @@ def checkpoint(folder: Path, experiment: str, name: str, notebook: str, paramete
     source = paths.ROOT / "notebooks" / "runs" / notebook
     code = fingerprint(run_code(source))
     text = json.dumps(parameters, sort_keys=True) + records.hash_files([source, paths.LOCK]) + code
-    return folder.parent / "checkpoints" / f"{experiment}.{name}.{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
+    return (
+        folder.parent
+        / "checkpoints"
+        / f"{experiment}.{name}.{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
+    )
 
 
 def provenance(notebook: str, dataset: str | None = None) -> dict[str, Any]:

@@ -40,7 +40,9 @@ def load_ruler(batch: int = 500) -> Ruler:
     """
     digest = hashlib.sha256(RULER.read_bytes()).hexdigest()
     if digest != RULER_SHA256:
-        raise OSError(f"{RULER.name} must have SHA-256 {RULER_SHA256}: check it out again. Received: {digest}")
+        raise OSError(
+            f"{RULER.name} must have SHA-256 {RULER_SHA256}: check it out again. Received: {digest}"
+        )
     model = models.classifier((28, 28, 1), 10, seed=0)
     with np.load(RULER) as arrays:
         model.set_weights([arrays[name] for name in arrays.files])

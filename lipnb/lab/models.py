@@ -29,7 +29,11 @@ def generator(latent: int, shape: tuple[int, int, int], width: int, *, seed: int
     initial = _initializers(seed)
     model = keras.Sequential(name="generator")
     model.add(keras.Input((latent,)))
-    model.add(layers.Dense(height // 4 * (breadth // 4) * 4 * width, use_bias=False, kernel_initializer=next(initial)))
+    model.add(
+        layers.Dense(
+            height // 4 * (breadth // 4) * 4 * width, use_bias=False, kernel_initializer=next(initial)
+        )
+    )
     model.add(layers.Reshape((height // 4, breadth // 4, 4 * width)))
     for filters in (2 * width, width):
         _add_normalized(model)
@@ -86,7 +90,9 @@ def classifier(shape: tuple[int, int, int], classes: int, *, seed: int) -> keras
     model = keras.Sequential(name="classifier")
     model.add(keras.Input(shape))
     for filters in (16, 32, 64):
-        model.add(layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer=next(initial)))
+        model.add(
+            layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer=next(initial))
+        )
         model.add(layers.MaxPooling2D(2))
     model.add(layers.Flatten())
     model.add(layers.Dropout(0.3, seed=seed))
