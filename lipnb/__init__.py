@@ -20,7 +20,7 @@ _HOMES = {
     "reparam": ["FrobeniusNormalization", "SpectralNormalization"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = list(_HOME)  # noqa: PLE0605
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:
