@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -14,6 +14,8 @@ import lipnb.reparam  # noqa: F401  (registers the wrappers that a saved model m
 from lipnb.bounds import lipschitz_bound
 
 __all__ = ["main"]
+
+EXACT: dict[str, bool | Literal["auto"]] = {"auto": "auto", "always": True, "never": False}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,12 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         Arguments without the program's name; those of the process where not given.
     """
     arguments = _parser().parse_args(argv)
-    exact = {"auto": "auto", "always": True, "never": False}[arguments.exact]
     try:
-        bound = lipschitz_bound(_load(arguments.model), exact=exact)
-    except (OSError, ImportError, TypeError, ValueError) as error:
-        message = " ".join(str(error).split())
-        print(f"lipnb: error: {arguments.model}: {message}", file=sys.stderr)
+        bound = lipschitz_bound(_load(arguments.model), exact=EXACT[arguments.exact])
+    except (TypeError, ValueError) as error:
+        print(f"lipnb: error: {arguments.model}: {_one_line(error)}", file=sys.stderr)
         return 2
     print(bound.to_json() if arguments.json else bound)
     return 0
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     bound.add_argument("--json", action="store_true", help='strict JSON; an infinite number is "Infinity"')
     bound.add_argument(
         "--exact",
-        choices=("auto", "always", "never"),
+        choices=EXACT,
         default="auto",
         help="convolutions: exact norms where cheap, always, or never (default: auto)",
     )
@@ -56,7 +56,16 @@ def _parser() -> argparse.ArgumentParser:
 def _load(path: str) -> Any:
     if not Path(path).is_file():
         raise ValueError("no such file")
-    return keras.saving.load_model(path, compile=False)
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras and h5py raise many types for a file that is not a model
+        raise ValueError(f"not a loadable Keras model: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    """The message in one short line; Keras's own hold whole configurations around the cause."""
+    cause = " ".join(str(error).split()).split("Exception encountered: ")[-1].split(" Full object config")[0]
+    return cause if len(cause) <= 300 else f"{cause[:297]}..."
 
 
 if __name__ == "__main__":

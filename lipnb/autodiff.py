@@ -124,7 +124,8 @@ def _input_gradient_tf(f, x):
 def _compile_tf(step, state, jit_compile):
     import tensorflow as tf
 
-    return tf.function(step, jit_compile=jit_compile, reduce_retracing=True)
+    # No AutoGraph: the other backends know no `if` on a tensor either, and tracing takes half the time.
+    return tf.function(step, autograph=False, jit_compile=jit_compile, reduce_retracing=True)
 
 
 # JAX -----------------------------------------------------------------------------------------------------

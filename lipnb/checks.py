@@ -29,17 +29,19 @@ def float_array(value: Any, name: str, *, ndim: int | tuple[int, ...] | None = N
     if array.size == 0:
         raise ValueError(f"{name} must not be empty. Received: shape {array.shape}")
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite. Received: {int(np.sum(~np.isfinite(array)))} NaN or infinite entries")
+        raise ValueError(
+            f"{name} must be finite. Received: {int(np.sum(~np.isfinite(array)))} NaN or infinite entries"
+        )
     return array
 
 
 def check_positive(value: Any, name: str, *, allow_zero: bool = False) -> float:
     """``value`` as a finite float above zero (or at least zero)."""
     rule = "a finite number of at least 0" if allow_zero else "a finite number above 0"
-    valid = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not valid or value < 0 or (value == 0 and not allow_zero):
+    number = _to_float(value)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not allow_zero):
         raise ValueError(f"{name} must be {rule}. Received: {value!r}")
-    return float(value)
+    return number
 
 
 def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
@@ -54,6 +56,15 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}. Received: {value!r}")
     return value
+
+
+def _to_float(value: Any) -> float:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond the largest float
+        return math.inf
 
 
 def _to_numpy(value: Any) -> np.ndarray:

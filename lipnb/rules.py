@@ -187,7 +187,10 @@ def operator_constant(operation: Any, arguments: Sequence[Any], copies: float) -
 
 _ACTIVATION_OPERATIONS = [
     "keras.src.ops.numpy.Tanh",
-    *(f"keras.src.ops.nn.{name}" for name in ["Relu", "Relu6", "Selu", "Sigmoid", "Silu", "Softplus", "Softsign"]),
+    *(
+        f"keras.src.ops.nn.{name}"
+        for name in ["Relu", "Relu6", "Selu", "Sigmoid", "Silu", "Softplus", "Softsign"]
+    ),
 ]
 _CONVNEXT, _INCEPTION = "keras.src.applications.convnext.", "keras.src.applications.inception_resnet_v2."
 
@@ -223,7 +226,8 @@ MERGES: dict[str, Merge] = {
 }
 
 OPERATORS = tuple(
-    f"keras.src.ops.numpy.{n}" for n in ["Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Negative", "GetItem"]
+    f"keras.src.ops.numpy.{n}"
+    for n in ["Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Negative", "GetItem"]
 )
 
 _PRODUCT = "a product of branches has no global constant"

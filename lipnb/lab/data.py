@@ -39,7 +39,7 @@ class Dataset(NamedTuple):
 def load(name: str, *, size: int = 32) -> Dataset:
     """Data set ``name``; ``size`` (pixels) is the side to which ``images`` are resized.
 
-    Raises ValueError for an unknown name, FileNotFoundError or OSError where a source is missing or
+    Raises ValueError for an unknown name or a size below 1, FileNotFoundError or OSError where a source is missing or
     damaged; the message names the cure.
     """
     loaders = {
@@ -51,6 +51,8 @@ def load(name: str, *, size: int = 32) -> Dataset:
     }
     if name not in loaders:
         raise ValueError(f"name must be one of {', '.join(NAMES)}. Received: {name!r}")
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel. Received: {size!r}")
     return loaders[name]()
 
 

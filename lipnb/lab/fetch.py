@@ -76,8 +76,7 @@ def _adopt(source: Path, folder: Path) -> None:
     if not _intact(source):
         raise OSError(f"{source.name} does not match its SHA-256")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{source.name}.", delete=False) as beside:
-        partial = Path(beside.name)
+    partial = folder / f".{source.name}.{os.getpid()}"
     try:
         shutil.copyfile(source, partial)
         os.replace(partial, folder / source.name)
@@ -105,7 +104,10 @@ def _from_any_mirror(name: str, scratch: Path, downloader: pooch.HTTPDownloader)
     for mirror in MIRRORS:
         try:
             pooch.retrieve(mirror + name, None, fname=name, path=scratch, downloader=downloader)
-            return
+            if _intact(scratch / name):
+                return
+            (scratch / name).unlink()  # a page of a proxy, say: pooch would take it for the next mirror's
+            reasons.append("other content")
         except (OSError, ValueError) as error:
             reasons.append(type(error).__name__)
     raise OSError(f"no mirror gave {name} ({', '.join(reasons)})")

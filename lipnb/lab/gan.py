@@ -67,8 +67,12 @@ class Settings:
         check_choice(self.loss, "loss", tuple(LOSSES))
         for name in ("critic_steps", "batch", "latent", "width"):
             check_count(getattr(self, name), name)
+        check_count(self.seed, "seed", minimum=0)
         for name in ("learning_rate", "penalty", "clip"):
             check_positive(getattr(self, name), name)
+        for name in ("beta_1", "beta_2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1. Received: {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,8 @@ def train(
     Returns
     -------
     ``history`` (a list of dicts: update, epoch, seconds spent in steps, both losses, what ``evaluate`` gave)
-    and ``diverged_at`` (the update at which a loss was no longer finite, else None). Training ends there.
+    and ``diverged_at`` (the update at which a loss or a measured number was no longer finite, else None).
+    Training ends there.
     """
     s = game.settings
     stops = sorted(set(evaluate_at))
@@ -193,7 +198,11 @@ def train(
             **losses,
         }
         if run["diverged_at"] is None:
-            run["history"].append(entry | evaluate(game))
+            entry |= evaluate(game)
+            if all(map(math.isfinite, entry.values())):
+                run["history"].append(entry)
+            else:
+                run["diverged_at"] = run["update"]
         if checkpoint is not None:
             _save(game, rng, run, checkpoint)
     return {"history": run["history"], "diverged_at": run["diverged_at"]}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -79,7 +80,7 @@ def provenance(notebook: str, dataset: str | None = None) -> dict[str, Any]:
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain")),
+        "git_dirty": None if (changes := _git("status", "--porcelain")) is None else bool(changes),
         "inputs": {
             "notebook": records.hash_files([source]),
             "code": fingerprint(run_code(source)),
@@ -90,6 +91,8 @@ def provenance(notebook: str, dataset: str | None = None) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
+    if shutil.which("git") is None:
+        return None
     result = subprocess.run(["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True)
     return result.stdout.strip() if result.returncode == 0 else None
 

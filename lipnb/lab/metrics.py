@@ -64,8 +64,11 @@ def frechet_distance(a: Moments, b: Moments) -> float:
               - 2\operatorname{tr}\big(\Sigma_a^{1/2}\Sigma_b\Sigma_a^{1/2}\big)^{1/2}
 
     The symmetric form needs eigenvalues of symmetric matrices only, so no complex root and no added
-    epsilon. Exact to rounding; negative rounding residue is cut at 0. Source: Heusel et al. 2017.
+    epsilon. Exact to rounding; negative rounding residue is cut at 0; NaN where a moment is not finite, as of a
+    diverged generator. Source: Heusel et al. 2017.
     """
+    if not all(np.all(np.isfinite(part)) for part in (*a, *b)):
+        return float("nan")
     values, vectors = scipy.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
     cross = scipy.linalg.eigvalsh(root @ b.covariance @ root)

@@ -23,9 +23,12 @@ def generator(latent: int, shape: tuple[int, int, int], width: int, *, seed: int
     """DCGAN generator (Radford, Metz & Chintala 2016): (latent,) → ``shape`` in −1 … 1.
 
     Dense to (h/4, w/4, 4·width), then two transposed convolutions 4×4 stride 2 (2·width, width) and a
-    convolution 3×3; batch normalization and ReLU between them, tanh at the end.
+    convolution 3×3; batch normalization and ReLU between them, tanh at the end. Raises ValueError where h or w
+    is no multiple of 4.
     """
     height, breadth, channels = shape
+    if height % 4 or breadth % 4:
+        raise ValueError(f"the height and width of images must be multiples of 4. Received: {shape}")
     initial = _initializers(seed)
     model = keras.Sequential(name="generator")
     model.add(keras.Input((latent,)))

@@ -27,12 +27,15 @@ def write(
     Raises ValueError for a NaN or infinite number in the record (JSON has none: say "diverged" instead).
     """
     arrays_path, path = folder / f"{run_id}.npz", folder / f"{run_id}.json"
+    _to_json(record)  # raises before anything of an earlier record is touched
     folder.mkdir(parents=True, exist_ok=True)
     if arrays:
         _replace(arrays_path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
         record = record | {"arrays_sha256": _sha256(arrays_path)}
-    text = json.dumps(record | {"run": run_id}, indent=1, sort_keys=True, allow_nan=False)
+    text = _to_json(record | {"run": run_id})
     _replace(path, lambda file: file.write(f"{text}\n".encode()))
+    if not arrays:
+        arrays_path.unlink(missing_ok=True)  # of an earlier record
     return path
 
 
@@ -61,7 +64,7 @@ def _is_damaged(path: Path) -> bool:
     try:
         expected = json.loads(path.read_text()).get("arrays_sha256")
         return expected is not None and _sha256(path.with_suffix(".npz")) != expected
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):  # the last: JSON, but no object
         return True
 
 
@@ -73,12 +76,19 @@ def hash_files(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def _to_json(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _replace(path: Path, write_to: Any) -> None:
     beside = path.with_name(f".{path.name}.partial")
-    with beside.open("wb") as file:
-        write_to(file)
-    os.replace(beside, path)
+    try:
+        with beside.open("wb") as file:
+            write_to(file)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -77,7 +77,7 @@ def derivation(
     article's wording; else "proved". ``checks`` and ``counterexamples`` map what was checked to whether it held.
     """
     slips = dict(counterexamples or {})
-    failed = [name for name, held in {**checks, **slips}.items() if not held]
+    failed = [name for name, held in [*checks.items(), *slips.items()] if not held]
     verdict = "open" if failed or not checks else "corrected" if slips else "proved"
     rule = f"{len(checks)} checks of the proof's steps hold: {'; '.join(checks)}"
     if slips:

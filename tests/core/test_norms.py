@@ -66,7 +66,7 @@ def test_exact_norms_match_closed_forms(name):
     assert frobenius_norm(w) == pytest.approx(frobenius, rel=1e-14)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10_000))
 def test_norms_order_and_three_forms_of_frobenius(rows, columns, seed):
     w = gaussian((rows, columns), seed, "float64")
@@ -89,16 +89,18 @@ def test_norms_take_tensors_and_variables():
         )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.integers(1, 10), st.integers(1, 10), st.integers(1, 8), st.integers(0, 10_000))
 def test_estimate_is_the_articles_and_a_lower_bound(rows, columns, n_iter, seed):
     w = gaussian((rows, columns), seed)
     value = spectral_norm_estimate(w, n_iter)
     check_lower_bound(value, w)
-    expected = article_estimate(w.astype("float64"), n_iter, np.ones((1, rows)))
-    # Rounding enters by the start's size against ones @ w, which can be small.
-    lost = np.linalg.norm(w, 2) * math.sqrt(rows) / np.linalg.norm(np.sum(w, axis=0))
-    assert float(value) == pytest.approx(expected, rel=100 * (rows + columns) * EPS32 * max(lost, 1))
+    exact = w.astype("float64")
+    expected = article_estimate(exact, n_iter, np.ones((1, rows)))
+    # Rounding counts by what the start has along the top direction, and by the size of ones @ w.
+    u, sigma, _ = np.linalg.svd(exact)
+    along = min(abs(np.sum(u[:, 0])), np.linalg.norm(np.sum(exact, axis=0)) / sigma[0]) / math.sqrt(rows)
+    assert float(value) == pytest.approx(expected, rel=100 * (rows + columns) * EPS32 / float(along))
 
 
 def test_lower_bound_checker_can_fail():
