@@ -59,8 +59,9 @@ def conv_norm(
     Never above the norm, to rounding. At most rtol·norm below it where an SVD was used or
     :func:`lipnb.conv_norm_bound` certifies it; otherwise ‖AᵀAx − σ²x‖ ≤ τσ² for a unit vector x, τ = rtol/10, or
     rtol/1000 for maps of less than 100,000 entries, so σ is within τ/2 of a singular value of A. That is the
-    largest unless the start was nearly orthogonal to every larger one: missing one that is δσ² above takes a
-    share below τ/δ of its direction in x, about as improbable as τ/δ for a random start.
+    largest one unless x holds less than a share τ/δ of every direction whose σ² is larger, by δσ². The noise
+    makes that improbable on small maps; on large ones the waves do, since top singular vectors lie near them.
+    No exception is known; :func:`lipnb.conv_norm_bound` limits what one could cost.
 
     Raises
     ------
@@ -220,9 +221,10 @@ def _top_ritz(alphas: np.ndarray, betas: np.ndarray) -> tuple[float, float]:
 
 
 def _waves(operator: FoldedOperator, symbol: Symbol, group: int, conv: Convolution) -> np.ndarray:
-    """Sum of the waves Re(e^{iω·m} v)·Π sin(π(m + 1)/(M + 1)), ω the symbol's highest peaks, F(ω)v = σ₁u.
+    """Sum of the waves Re(e^{iω·m} v)·Π sin(π(m + 1)/(M + 1)) of the symbol's four highest peaks ω.
 
-    On a large map these are the top singular vectors but for the boundary, so that few iterations are left.
+    v sums the right singular vectors of F(ω) near the top. On a large map the top singular vector is close to
+    such a wave but for the boundary, so that few iterations are left.
     """
     norms, taps = symbol.norms[..., group], symbol.taps[..., group, :]
     spacing = [d if s == 1 else 1 for d, s in zip(conv.dilation, conv.strides, strict=True)]
@@ -239,7 +241,7 @@ def _waves(operator: FoldedOperator, symbol: Symbol, group: int, conv: Convoluti
 
 
 def _refined(omega: np.ndarray, taps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest local maximum of ‖F(ω)‖₂ to ``omega``, and its right singular vector."""
+    """The nearest local maximum of ‖F(ω)‖₂ to ``omega``, and the sum of its right singular vectors near the top."""
     *counts, channels, filters = taps.shape
     positions = np.indices(counts).reshape(len(counts), -1).T
     matrices = taps.reshape(-1, channels * filters)
