@@ -77,11 +77,14 @@ class Series:
 
 
 def series(records: Sequence[Record]) -> dict[tuple[str, str, int], Series]:
-    """The records by (method, loss, critic steps)."""
+    """The records by (method, loss, critic steps); ValueError where two are of one seed, as after new settings."""
     grouped: dict[tuple[str, str, int], dict[int, Record]] = {}
     for record in sorted(records, key=lambda r: r["parameters"]["seed"]):
         p = record["parameters"]
-        grouped.setdefault((p["method"], p["loss"], p["critic_steps"]), {})[p["seed"]] = record
+        runs = grouped.setdefault((p["method"], p["loss"], p["critic_steps"]), {})
+        if p["seed"] in runs:
+            raise ValueError(f"a seed must have one run. Received: {runs[p['seed']]['run']}, {record['run']}")
+        runs[p["seed"]] = record
     return {key: Series(*key, runs) for key, runs in grouped.items()}
 
 

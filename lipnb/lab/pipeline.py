@@ -64,9 +64,10 @@ def set_aside(profile: str, seeds: list[int] | None) -> list[Path]:
 def record(profile: str, console: Console) -> int:
     """Put the fresh runs and verdicts of ``profile`` in the place of the recorded ones, experiment by experiment."""
     fresh, recorded = paths.runs(profile, fresh=True), paths.runs(profile)
-    verdicts = paths.build(profile) / "verdicts.json"
-    if not any(fresh.rglob("*.json")) or not verdicts.exists():
-        console.print(f"nothing to record: run `make reproduce PROFILE={profile}` first.")
+    made = [paths.build(profile) / name for name in ("verdicts.json", "headline.png")]
+    set_aside(profile, _seeds())
+    if not any(fresh.rglob("*.json")) or not all(path.exists() for path in made) or _lacking(profile, fresh):
+        console.print(f"nothing whole to record: run `make reproduce PROFILE={profile}` first.")
         return 1
     beside = recorded.with_name(f".{profile}.partial")
     shutil.rmtree(beside, ignore_errors=True)
@@ -74,16 +75,22 @@ def record(profile: str, console: Console) -> int:
         shutil.copytree(recorded, beside)
     for experiment in fresh.iterdir():
         shutil.rmtree(beside / experiment.name, ignore_errors=True)
-        shutil.copytree(experiment, beside / experiment.name)
+        shutil.copytree(experiment, beside / experiment.name, ignore=shutil.ignore_patterns(".*"))
     shutil.rmtree(recorded, ignore_errors=True)
     os.replace(beside, recorded)
     if profile == "cpu":  # the book's verdicts are those of the profile that anyone can run again
-        for name in ("verdicts.json", "headline.png"):
-            shutil.copyfile(paths.build(profile) / name, paths.RECORDED / name)
+        for path in made:
+            shutil.copyfile(path, paths.RECORDED / path.name)
     console.print(
         f"recorded {sum(1 for _ in recorded.rglob('*.json'))} runs in {recorded.relative_to(paths.ROOT)}"
     )
     return 0
+
+
+def _lacking(profile: str, fresh: Path) -> list[grid.Run]:
+    """Runs of the core grid without a record, in experiments that have some."""
+    wanted = [run for run in grid.runs(profile, seeds=_seeds()) if (fresh / run.experiment).is_dir()]
+    return [run for run in wanted if not (fresh / run.experiment / f"{run.name}.json").exists()]
 
 
 def _seeds() -> list[int] | None:
