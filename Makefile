@@ -11,7 +11,7 @@ PY := .venv/bin/python
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce smoke book record test lint format lock serve clean
+.PHONY: help reproduce smoke book verify record test lint format lock serve clean
 
 help: ## print this list
 	@echo "make TARGET [PROFILE=cpu|smoke|gpu] [JOBS=$(JOBS)] [SEEDS=\"0 1 2\"] [FULL=1]"
@@ -23,6 +23,8 @@ smoke: $(READY) ## the whole path with tiny budgets, in build/smoke
 	PROFILE=smoke $(PY) -m lipnb.lab.pipeline run
 book: $(READY) ## the pages from the recorded results, in build/book/html (no training)
 	RECORDED=1 $(PY) -m lipnb.lab.pipeline run
+verify: $(READY) ## fresh results beside the recorded ones, claim by claim; exit 1 where a verdict changed
+	$(PY) -m lipnb.lab.verify
 record: $(READY) ## keep this machine's results of PROFILE as the recorded ones
 	$(PY) -m lipnb.lab.pipeline record
 test: $(READY) ## all tests, on TensorFlow and on every other backend that is installed

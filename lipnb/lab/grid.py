@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ import yaml
 
 from lipnb.lab import paths
 
-__all__ = ["Run", "profiles", "runs"]
+__all__ = ["Run", "profiles", "runs", "seeds_from"]
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,20 @@ class Run:
     whole_machine: bool
     core: bool
 
+    def flags(self) -> list[str]:
+        """The run's parameters as the command line of :mod:`lipnb.lab.execute` takes them."""
+        named = self.parameters | {"experiment": self.experiment, "name": self.name}
+        return [part for key, value in named.items() for part in ("-p", key, str(value))]
+
 
 def profiles(grid: Path = paths.GRID) -> list[str]:
     """The profiles' names."""
     return list(yaml.safe_load(grid.read_text())["seeds"])
+
+
+def seeds_from(environment: Mapping[str, str]) -> list[int] | None:
+    """The seeds that SEEDS names, such as "0 1 2"; None where it is not set: the profile's own."""
+    return [int(seed) for seed in environment["SEEDS"].split()] if environment.get("SEEDS") else None
 
 
 def runs(

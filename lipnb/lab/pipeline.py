@@ -41,7 +41,7 @@ def run(profile: str, *, recorded: bool, jobs: int, console: Console) -> int:
             console.print(f"{out.relative_to(paths.ROOT)} is in use by another make: wait for it or stop it.")
             return 2
         if not recorded:
-            for path in set_aside(profile, _seeds()):
+            for path in set_aside(profile, grid.seeds_from(os.environ)):
                 console.print(f"set aside (damaged, or not in the grid): {path.name}")
         return _snakemake(out, jobs, console)
 
@@ -65,7 +65,7 @@ def record(profile: str, console: Console) -> int:
     """Put the fresh runs and verdicts of ``profile`` in the place of the recorded ones, experiment by experiment."""
     fresh, recorded = paths.runs(profile, fresh=True), paths.runs(profile)
     made = [paths.build(profile) / name for name in ("verdicts.json", "headline.png")]
-    set_aside(profile, _seeds())
+    set_aside(profile, grid.seeds_from(os.environ))
     if not any(fresh.rglob("*.json")) or not all(path.exists() for path in made) or _lacking(profile, fresh):
         console.print(f"nothing whole to record: run `make reproduce PROFILE={profile}` first.")
         return 1
@@ -89,12 +89,12 @@ def record(profile: str, console: Console) -> int:
 
 def _lacking(profile: str, fresh: Path) -> list[grid.Run]:
     """Runs of the core grid without a record, in experiments that have some."""
-    wanted = [run for run in grid.runs(profile, seeds=_seeds()) if (fresh / run.experiment).is_dir()]
+    wanted = [
+        run
+        for run in grid.runs(profile, seeds=grid.seeds_from(os.environ))
+        if (fresh / run.experiment).is_dir()
+    ]
     return [run for run in wanted if not (fresh / run.experiment / f"{run.name}.json").exists()]
-
-
-def _seeds() -> list[int] | None:
-    return [int(seed) for seed in os.environ["SEEDS"].split()] if os.environ.get("SEEDS") else None
 
 
 def _snakemake(out: Path, jobs: int, console: Console) -> int:
