@@ -15,6 +15,9 @@ from lipnb.lab import paths
 __all__ = ["Run", "profiles", "runs", "seeds_from"]
 
 
+OWN = ("core", "full", "seeds")  # a profile may have cells and seeds of its own: `smoke` has no time for all
+
+
 @dataclass(frozen=True)
 class Run:
     """One execution of a run notebook: ``parameters`` are plain literals, ``name`` is unique in its experiment."""
@@ -52,8 +55,12 @@ def runs(
     content = yaml.safe_load(grid.read_text())
     if profile not in content["seeds"]:
         raise ValueError(f"PROFILE must be one of {', '.join(content['seeds'])}. Received: {profile!r}")
-    chosen = list(content["seeds"][profile] if seeds is None else seeds)
-    found = [run for name, e in content["experiments"].items() for run in _expand(name, e, profile, chosen)]
+    usual = content["seeds"][profile]
+    found = [
+        run
+        for name, e in content["experiments"].items()
+        for run in _expand(name, e, profile, list(seeds or e["profiles"][profile].get("seeds", usual)))
+    ]
     names = [(run.experiment, run.name) for run in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"every run's name must be unique. Received twice: {twice}")
@@ -66,9 +73,10 @@ def _expand(name: str, experiment: dict[str, Any], profile: str, seeds: list[int
         raise ValueError(
             f"an experiment's keys must be among {sorted(known)}. Received in {name}: {sorted(unknown)}"
         )
-    common = experiment["set"] | experiment["profiles"][profile]
+    cells = {kind: experiment.get(kind, []) for kind in ("core", "full")} | experiment["profiles"][profile]
+    common = experiment["set"] | {key: value for key, value in cells.items() if key not in OWN}
     for kind in ("core", "full"):
-        for cell in experiment.get(kind, []):
+        for cell in cells[kind]:
             varied = cell if "seed" in common else cell | {"seed": seeds}
             for point in _points(varied):
                 yield Run(

@@ -80,6 +80,23 @@ def test_two_runs_of_one_name_are_refused(tmp_path):
         grid.runs("smoke", grid=path)
 
 
+def test_a_profile_may_have_cells_and_seeds_of_its_own(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        "seeds: {smoke: [0], cpu: [0, 1]}\n"
+        "experiments: {e: {notebook: n, set: {}, core: [{x: [1, 2]}], full: [{x: 3}],"
+        " profiles: {smoke: {core: [{x: 1}], full: []}, cpu: {seeds: [7]}}}}"
+    )
+
+    def names(profile, **options):
+        return [run.name for run in grid.runs(profile, full=True, grid=path, **options)]
+
+    assert names("smoke") == ["x1-seed0"]
+    assert names("cpu") == ["x1-seed7", "x2-seed7", "x3-seed7"]
+    assert names("cpu", seeds=[5]) == ["x1-seed5", "x2-seed5", "x3-seed5"]
+    assert set(grid.runs("cpu", grid=path)[0].parameters) == {"x", "seed"}
+
+
 def test_the_headline_runs_at_the_rate_that_the_recorded_tuning_chose():
     tried = defaultdict(list)
     for record in records.read(paths.RECORDED / "cpu", "tuning"):
