@@ -14,7 +14,18 @@ from lipnb.lab import paths
 __all__ = ["fingerprint", "run_code"]
 
 # What only draws, judges or publishes: a run may show a picture, but its record does not depend on it.
-AFTER_RUNS = {"claims.py", "figures.py", "headline.py", "statistics.py", "tables.py", "verdicts.py"}
+AFTER_RUNS = {
+    "claims.py",
+    "class_figures.py",
+    "class_results.py",
+    "confounder_figures.py",
+    "confounder_results.py",
+    "figures.py",
+    "headline.py",
+    "statistics.py",
+    "tables.py",
+    "verdicts.py",
+}
 
 
 def run_code(notebook: Path) -> list[Path]:
