@@ -1,0 +1,61 @@
+"""The classifiers of the supervised experiments, by name: image → logits. Initial weights follow from ``seed`` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+import keras
+from keras import layers
+
+from lipnb.checks import check_choice, check_count
+
+__all__ = ["NETWORKS", "build"]
+
+Kernel = Callable[..., keras.Layer]
+
+
+def build(
+    name: str,
+    shape: tuple[int, int, int],
+    classes: int,
+    width: int,
+    *,
+    seed: int,
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+) -> keras.Model:
+    """Network ``name`` for images of ``shape`` (h, w, c), with ``kernel_regularizer`` on every kernel.
+
+    ``mlp``: dense layers of 2·width and width units. ``vgg``: blocks of two 3×3 convolutions and a 2×2 max
+    pooling, of width and 2·width maps, and of 4·width where the image is 32 pixels or more; then a dense layer
+    of 8·width units. ReLU everywhere; no batch normalization, so that the proven bound is finite and fixed.
+
+    Raises ValueError for another name, or a width below 1.
+    """
+    check_choice(name, "network", tuple(NETWORKS))
+    check_count(width, "width")
+    initial = (keras.initializers.HeNormal(seed=1000 * seed + i) for i in count())
+    options = lambda: {"kernel_initializer": next(initial), "kernel_regularizer": kernel_regularizer}  # noqa: E731
+    body = NETWORKS[name](shape, width, options)
+    return keras.Sequential([keras.Input(shape), *body, layers.Dense(classes, **options())], name=name)
+
+
+def _mlp(shape, width, options):
+    return [
+        layers.Flatten(),
+        layers.Dense(2 * width, activation="relu", **options()),
+        layers.Dense(width, activation="relu", **options()),
+    ]
+
+
+def _vgg(shape, width, options):
+    found = []
+    for maps in (width, 2 * width, 4 * width)[: 3 if min(shape[:2]) >= 32 else 2]:
+        for _ in range(2):
+            found.append(layers.Conv2D(maps, 3, padding="same", activation="relu", **options()))
+        found.append(layers.MaxPooling2D(2))
+    return [*found, layers.Flatten(), layers.Dense(8 * width, activation="relu", **options())]
+
+
+NETWORKS: dict[str, Callable] = {"mlp": _mlp, "vgg": _vgg}
+"""Name → function of (shape, width, options of the next kernel) that gives the layers before the logits."""
