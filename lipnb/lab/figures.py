@@ -53,6 +53,10 @@ COLORS: Mapping[str, str] = {
     "operator_norm": "#b2589a",
     "spectral_constraint": "#e0708f",
     "keras_spectral_norm": "#a5714a",
+    "l2": "#009e73",
+    "adamw": "#9a8600",
+    "spectral_penalty": "#d55e00",
+    "adversarial": "#9b5de5",
     "exact": "#00916a",
     "bound": "#b2589a",
     "estimate": "#2b83ba",
@@ -71,6 +75,10 @@ LABELS: Mapping[str, str] = {
     "operator_norm": "operator normalization",
     "spectral_constraint": "spectral constraint",
     "keras_spectral_norm": "Keras's wrapper",
+    "l2": "l2 penalty",
+    "adamw": "decoupled weight decay",
+    "spectral_penalty": "spectral norm penalty",
+    "adversarial": "adversarial training",
     "wasserstein": "Wasserstein loss",
     "hinge": "hinge loss",
 }
@@ -87,6 +95,10 @@ MARKERS: Mapping[str, str] = {
     "operator_norm": "d",
     "spectral_constraint": "X",
     "keras_spectral_norm": "P",
+    "l2": "s",
+    "adamw": "p",
+    "spectral_penalty": "D",
+    "adversarial": "*",
 }
 
 STYLE: dict[str, Any] = {
