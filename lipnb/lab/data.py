@@ -21,7 +21,7 @@ import numpy as np
 
 from lipnb.lab import fetch, paths
 
-__all__ = ["NAMES", "Dataset", "load", "to_float", "to_uint8"]
+__all__ = ["NAMES", "Dataset", "load", "stacked", "to_float", "to_uint8"]
 
 NAMES = ("fashion_mnist", "fashion_mnist_mini", "stacked_fashion_mnist", "cifar10", "images")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
@@ -56,6 +56,12 @@ def load(name: str, *, size: int = 32) -> Dataset:
     return loaders[name]()
 
 
+def stacked(single: Dataset) -> Dataset:
+    """As many images of three channels, each a random image of ``single``; labels are its ten classes as digits."""
+    train, test = (single.x_train, single.y_train), (single.x_test, single.y_test)
+    return Dataset(*_stack(*train, seed=0), *_stack(*test, seed=1))
+
+
 def to_float(images: np.ndarray) -> np.ndarray:
     """uint8 0 … 255 → float32 −1 … 1."""
     return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
@@ -87,8 +93,7 @@ def _fashion_mnist_mini() -> Dataset:
 
 
 def _stacked_fashion_mnist() -> Dataset:
-    full = _fashion_mnist()
-    return Dataset(*_stack(full.x_train, full.y_train, seed=0), *_stack(full.x_test, full.y_test, seed=1))
+    return stacked(_fashion_mnist())
 
 
 def _stack(images: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

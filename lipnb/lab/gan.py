@@ -20,34 +20,23 @@ import keras
 import numpy as np
 from keras import ops
 
-from lipnb.autodiff import compile_step, value_and_grad
+from lipnb.autodiff import compile_step
 from lipnb.checks import check_choice, check_count, check_positive
-from lipnb.constraints import WeightClip
-from lipnb.lab import models
-from lipnb.penalties import gradient_penalty
-from lipnb.reparam import SpectralNormalization
+from lipnb.lab import methods, models
+from lipnb.lab.steps import LOSSES, critic_step, generator_step
 
-__all__ = ["LOSSES", "METHODS", "Game", "Settings", "build", "generate", "train"]
+__all__ = ["Game", "Settings", "build", "generate", "labels_asked", "train"]
 
-METHODS = ("none", "weight_clip", "gradient_penalty", "spectral_norm")
 Tensor = Any
-
-
-def _wasserstein(real: Tensor, fake: Tensor) -> Tensor:
-    return ops.mean(fake) - ops.mean(real)
-
-
-def _hinge(real: Tensor, fake: Tensor) -> Tensor:
-    return ops.mean(ops.relu(1 - real)) + ops.mean(ops.relu(1 + fake))
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"wasserstein": _wasserstein, "hinge": _hinge}
-"""What the critic minimises, of its scores of real and fake images; the generator minimises −mean(fake)."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides a run, but its data and the machine."""
+    """Everything that decides a run, but its data and the machine.
+
+    ``restart`` and ``radius`` are those of :func:`lipnb.lab.methods.hold`; ``batch_norm`` puts batch normalization
+    into an image critic and ``depth`` is its number of 3×3 convolutions; ``classes`` is 0 for a game without labels.
+    """
 
     method: str
     loss: str
@@ -61,14 +50,26 @@ class Settings:
     width: int = 16
     penalty: float = 10.0
     clip: float = 0.01
+    radius: float = 1.0
+    restart: int = 0
+    batch_norm: bool = False
+    depth: int = 1
+    classes: int = 0
 
     def __post_init__(self) -> None:
-        check_choice(self.method, "method", METHODS)
+        check_choice(self.method, "method", methods.METHODS)
         check_choice(self.loss, "loss", tuple(LOSSES))
-        for name in ("critic_steps", "batch", "latent", "width"):
+        for name in ("critic_steps", "batch", "latent", "width", "depth"):
             check_count(getattr(self, name), name)
-        check_count(self.seed, "seed", minimum=0)
-        for name in ("learning_rate", "penalty", "clip"):
+        for name in ("seed", "restart", "classes"):
+            check_count(getattr(self, name), name, minimum=0)
+        if self.restart and self.method != "spectral_norm":
+            raise ValueError(f"restart must be 0 for this method. Received: {self.restart}, {self.method!r}")
+        if self.batch_norm and self.classes:
+            raise ValueError(
+                f"batch_norm must be False where there are classes. Received: {self.classes} classes"
+            )
+        for name in ("learning_rate", "penalty", "clip", "radius"):
             check_positive(getattr(self, name), name)
         for name in ("beta_1", "beta_2"):
             if not 0 <= getattr(self, name) < 1:
@@ -82,77 +83,63 @@ class Game:
     settings: Settings
     generator: keras.Model
     critic: keras.Model
-    critic_step: Callable[[Tensor, Tensor, Tensor], Tensor]
-    generator_step: Callable[[Tensor], Tensor]
+    critic_step: Callable[..., Tensor]
+    generator_step: Callable[..., Tensor]
     state: list[keras.Variable] = field(repr=False)
 
 
-def build(settings: Settings, shape: tuple[int, int, int], *, jit_compile: bool = False) -> Game:
-    """Models, optimizers (Adam) and compiled steps for images of ``shape`` (h, w, c)."""
+def build(settings: Settings, shape: tuple[int, ...], *, jit_compile: bool = False) -> Game:
+    """Models, optimizers (Adam) and compiled steps for images of ``shape`` (h, w, c), or points of shape (d,)."""
     s = settings
-    generator = models.generator(s.latent, shape, s.width, seed=2 * s.seed)
-    critic = models.critic(
-        shape,
-        s.width,
-        seed=2 * s.seed + 1,
-        wrap=_spectral(s.seed) if s.method == "spectral_norm" else models.unwrapped,
-        kernel_constraint=WeightClip(s.clip) if s.method == "weight_clip" else None,
+    held = methods.hold(
+        s.method, seed=s.seed, clip=s.clip, radius=s.radius, strength=s.penalty, restart=s.restart
     )
-    optimizers = [keras.optimizers.Adam(s.learning_rate, s.beta_1, s.beta_2) for _ in range(2)]
-    for optimizer, model in zip(optimizers, (generator, critic), strict=True):
+    pair = _generator(s, shape), _critic(s, shape, held)
+    optimizers = [keras.optimizers.Adam(s.learning_rate, s.beta_1, s.beta_2) for _ in pair]
+    for optimizer, model in zip(optimizers, pair, strict=True):
         optimizer.build(model.trainable_variables)
-    state = [v for part in (generator, critic, *optimizers) for v in part.variables]
-    critic_step = _critic_step(s, generator, critic, optimizers[1], state)
-    generator_step = _generator_step(generator, critic, optimizers[0], state)
-    return Game(
-        s,
-        generator,
-        critic,
-        compile_step(critic_step, state, jit_compile=jit_compile),
-        compile_step(generator_step, state, jit_compile=jit_compile),
-        state,
-    )
+    state = [v for part in (*pair, *optimizers) for v in part.variables]
+    steps = critic_step(s, held, pair, optimizers[1], state), generator_step(s, pair, optimizers[0], state)
+    return Game(s, *pair, *(compile_step(step, state, jit_compile=jit_compile) for step in steps), state)
 
 
-def _spectral(seed: int) -> models.Wrap:
-    return lambda layer: SpectralNormalization(layer, seed=seed)
+def _generator(s: Settings, shape: tuple[int, ...]) -> keras.Model:
+    if len(shape) == 1:
+        return models.mlp_generator(s.latent, *shape, s.width, seed=2 * s.seed)
+    if s.classes:
+        return models.conditional_generator(s.latent, shape, s.width, s.classes, seed=2 * s.seed)
+    return models.generator(s.latent, shape, s.width, seed=2 * s.seed)
 
 
-def _critic_step(s, generator, critic, optimizer, state):
-    def step(real, noise, mix):
-        fake = ops.stop_gradient(generator(noise, training=True))
-
-        def loss():
-            scores = critic(ops.concatenate([real, fake]), training=True)
-            value = LOSSES[s.loss](scores[: s.batch], scores[s.batch :])
-            if s.method == "gradient_penalty":
-                value = value + s.penalty * gradient_penalty(critic, real, fake, eps=mix)
-            return value
-
-        value, gradients = value_and_grad(loss, critic.trainable_variables, state)
-        optimizer.apply(gradients, critic.trainable_variables)
-        return value
-
-    return step
-
-
-def _generator_step(generator, critic, optimizer, state):
-    def step(noise):
-        def loss():
-            # training=False: the critic is only read here, its u vectors must not move.
-            return -ops.mean(critic(generator(noise, training=True), training=False))
-
-        value, gradients = value_and_grad(loss, generator.trainable_variables, state)
-        optimizer.apply(gradients, generator.trainable_variables)
-        return value
-
-    return step
+def _critic(s: Settings, shape: tuple[int, ...], held: methods.Hold) -> keras.Model:
+    options: dict[str, Any] = {"seed": 2 * s.seed + 1, "wrap": held.wrap}
+    if len(shape) == 1:
+        return models.mlp_critic(*shape, s.width, kernel_constraint=held.kernel_constraint, **options)
+    constraints = {
+        "kernel_constraint": held.kernel_constraint,
+        "gamma_constraint": held.gamma_constraint,
+    }
+    critic = models.critic(shape, s.width, batch_norm=s.batch_norm, depth=s.depth, **constraints, **options)
+    if s.classes:
+        critic = models.projection_critic(critic, s.classes, **options)
+    methods.seed_vectors(critic, s.seed)
+    return critic
 
 
 def generate(game: Game, n: int, seed: int, batch: int = 500) -> np.ndarray:
-    """``n`` generated images, float32 in −1 … 1, from noise that depends on ``seed`` alone."""
-    noise = np.random.default_rng(seed).normal(size=(n, game.settings.latent)).astype(np.float32)
-    return game.generator.predict(noise, batch_size=batch, verbose=0)
+    """``n`` generated images, float32 in −1 … 1, from noise that depends on ``seed`` alone.
+
+    A game with classes is asked for those of :func:`labels_asked`.
+    """
+    s = game.settings
+    noise = np.random.default_rng(seed).normal(size=(n, s.latent)).astype(np.float32)
+    inputs = [noise, labels_asked(n, s.classes)] if s.classes else noise
+    return game.generator.predict(inputs, batch_size=batch, verbose=0)
+
+
+def labels_asked(n: int, classes: int) -> np.ndarray:
+    """The labels of :func:`generate`: 0, 1, …, classes − 1, 0, 1, … (n of them)."""
+    return (np.arange(n) % classes).astype(np.int32)
 
 
 def train(
@@ -161,6 +148,7 @@ def train(
     evaluate_at: Iterable[int],
     evaluate: Callable[[Game], dict[str, float]],
     *,
+    labels: np.ndarray | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -172,6 +160,8 @@ def train(
         Training images, float32 (n, h, w, c) in −1 … 1; batches are drawn with replacement.
     evaluate_at
         Generator updates after which ``evaluate(game)`` is called.
+    labels
+        Of the images, where the game has classes; generated images are asked for labels drawn from these.
     checkpoint
         File to resume from where it exists, rewritten after each evaluation.
 
@@ -182,6 +172,8 @@ def train(
     Training ends there.
     """
     s = game.settings
+    if bool(s.classes) == (labels is None):
+        raise ValueError(f"labels must be given just where there are classes. Received: {s.classes} classes")
     stops = sorted(set(evaluate_at))
     rng = np.random.default_rng(s.seed)
     run: dict[str, Any] = {"update": 0, "seconds": 0.0, "history": [], "diverged_at": None}
@@ -190,7 +182,7 @@ def train(
     for stop in stops:
         if stop <= run["update"] or run["diverged_at"] is not None:
             continue
-        losses = _play_until(stop, game, images, rng, run, lambda done: progress(done, stops[-1]))
+        losses = _play_until(stop, game, images, labels, rng, run, lambda done: progress(done, stops[-1]))
         entry = {
             "update": run["update"],
             "epoch": run["update"] * s.critic_steps * s.batch / len(images),
@@ -208,11 +200,11 @@ def train(
     return {"history": run["history"], "diverged_at": run["diverged_at"]}
 
 
-def _play_until(stop, game, images, rng, run, progress):
+def _play_until(stop, game, images, labels, rng, run, progress):
     start = time.perf_counter()
     losses = {}
     while run["update"] < stop and run["diverged_at"] is None:
-        losses = _update(game, images, rng)
+        losses = _update(game, images, labels, rng, run["update"])
         run["update"] += 1
         if not all(map(math.isfinite, losses.values())):
             run["diverged_at"] = run["update"]
@@ -221,17 +213,31 @@ def _play_until(stop, game, images, rng, run, progress):
     return losses
 
 
-def _update(game, images, rng):
+def _update(game, images, labels, rng, update):
     """``critic_steps`` critic steps, then one generator step."""
     s = game.settings
-    for _ in range(s.critic_steps):
-        real = images[rng.integers(len(images), size=s.batch)]
+    for turn in range(s.critic_steps):
+        chosen = rng.integers(len(images), size=s.batch)
+        real = images[chosen]
         noise = rng.normal(size=(s.batch, s.latent)).astype(np.float32)
-        mix = rng.uniform(size=(s.batch, 1, 1, 1)).astype(np.float32)
-        critic_loss = game.critic_step(*map(ops.convert_to_tensor, (real, noise, mix)))
+        mix = rng.uniform(size=(s.batch, *[1] * (images.ndim - 1))).astype(np.float32)
+        if (
+            methods.PENALTIES.get(s.method, {}).get("at") == "real"
+        ):  # from elsewhere: all methods share the rest
+            mix = np.random.default_rng([s.seed, update, turn]).normal(size=real.shape).astype(np.float32)
+        critic_loss = _take(game.critic_step, real, noise, mix, *_labels(labels, chosen))
     noise = rng.normal(size=(s.batch, s.latent)).astype(np.float32)
-    generator_loss = game.generator_step(ops.convert_to_tensor(noise))
+    asked = [] if labels is None else _labels(labels, rng.integers(len(labels), size=s.batch))
+    generator_loss = _take(game.generator_step, noise, *asked)
     return {"critic_loss": float(critic_loss), "generator_loss": float(generator_loss)}
+
+
+def _take(step, *arrays):
+    return step(*map(ops.convert_to_tensor, arrays))
+
+
+def _labels(labels, chosen):
+    return [] if labels is None else [labels[chosen].astype(np.int32)]
 
 
 def _save(game, rng, run, path):

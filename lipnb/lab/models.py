@@ -8,7 +8,17 @@ from itertools import count
 import keras
 from keras import layers
 
-__all__ = ["Wrap", "classifier", "critic", "generator", "unwrapped"]
+__all__ = [
+    "Wrap",
+    "classifier",
+    "conditional_generator",
+    "critic",
+    "generator",
+    "mlp_critic",
+    "mlp_generator",
+    "projection_critic",
+    "unwrapped",
+]
 
 Wrap = Callable[[keras.Layer], keras.Layer]
 SLOPE = 0.2
@@ -55,6 +65,18 @@ def _add_normalized(model: keras.Sequential) -> None:
     model.add(layers.ReLU())
 
 
+def conditional_generator(
+    latent: int, shape: tuple[int, int, int], width: int, classes: int, *, seed: int
+) -> keras.Model:
+    """:func:`generator` of the noise joined with an embedding of the label: [(latent,), ()] → ``shape``."""
+    noise, label = keras.Input((latent,)), keras.Input((), dtype="int32")
+    start = keras.initializers.RandomNormal(stddev=1.0, seed=1000 * seed + 999)
+    embedded = layers.Embedding(classes, latent, embeddings_initializer=start)(label)
+    code = layers.Concatenate()([noise, embedded])
+    body = generator(2 * latent, shape, width, seed=seed)
+    return keras.Model([noise, label], body(code), name="conditional_generator")
+
+
 def critic(
     shape: tuple[int, int, int],
     width: int,
@@ -62,16 +84,21 @@ def critic(
     seed: int,
     wrap: Wrap = unwrapped,
     kernel_constraint: keras.constraints.Constraint | None = None,
+    gamma_constraint: keras.constraints.Constraint | None = None,
+    batch_norm: bool = False,
+    depth: int = 1,
 ) -> keras.Model:
-    """DCGAN critic without batch normalization: ``shape`` → (1,).
+    """DCGAN critic: ``shape`` → (1,).
 
-    Two convolutions 4×4 stride 2 (width, 2·width) and one 3×3 (4·width), leaky ReLU of slope 0.2, dense.
-    ``wrap`` is applied to every layer with a kernel, ``kernel_constraint`` to every kernel.
+    Two convolutions 4×4 stride 2 (width, 2·width) and ``depth`` of 3×3 (4·width), leaky ReLU of slope 0.2, dense.
+    ``wrap`` is applied to every layer with a kernel, ``kernel_constraint`` to every kernel. With ``batch_norm``,
+    every convolution but the first is followed by a batch normalization, ``gamma_constraint`` on its γ.
     """
     initial = _initializers(seed)
     model = keras.Sequential(name="critic")
     model.add(keras.Input(shape))
-    for filters, size, strides in ((width, 4, 2), (2 * width, 4, 2), (4 * width, 3, 1)):
+    plan = [(width, 4, 2), (2 * width, 4, 2), *[(4 * width, 3, 1)] * depth]
+    for i, (filters, size, strides) in enumerate(plan):
         convolution = layers.Conv2D(
             filters,
             size,
@@ -81,9 +108,57 @@ def critic(
             kernel_constraint=kernel_constraint,
         )
         model.add(wrap(convolution))
+        if batch_norm and i > 0:
+            model.add(layers.BatchNormalization(momentum=0.9, gamma_constraint=gamma_constraint))
         model.add(layers.LeakyReLU(negative_slope=SLOPE))
     model.add(layers.Flatten())
     model.add(wrap(layers.Dense(1, kernel_initializer=next(initial), kernel_constraint=kernel_constraint)))
+    return model
+
+
+def projection_critic(body: keras.Model, classes: int, *, seed: int, wrap: Wrap = unwrapped) -> keras.Model:
+    """``body``, a :func:`critic`, given a label too: f(x, y) = body(x) + ⟨e_y, φ(x)⟩ (Miyato & Koyama 2018).
+
+    φ averages the last feature maps over their positions; e is an embedding, wrapped like any other kernel.
+    """
+    label = keras.Input((), dtype="int32")
+    maps = body.layers[-3].output
+    start = keras.initializers.RandomNormal(stddev=maps.shape[-1] ** -0.5, seed=1000 * seed + 999)
+    embedded = wrap(layers.Embedding(classes, maps.shape[-1], embeddings_initializer=start))(label)
+    product = layers.Dot(axes=-1)([embedded, layers.GlobalAveragePooling2D()(maps)])
+    score = layers.Add()([body.outputs[0], product])
+    return keras.Model([body.inputs[0], label], score, name="projection_critic")
+
+
+def mlp_generator(latent: int, dimension: int, width: int, *, seed: int) -> keras.Model:
+    """(latent,) → (dimension,): three hidden layers of ``width`` units with ReLU."""
+    return _mlp("generator", latent, dimension, width, _initializers(seed), layers.ReLU, unwrapped, None)
+
+
+def mlp_critic(
+    dimension: int,
+    width: int,
+    *,
+    seed: int,
+    wrap: Wrap = unwrapped,
+    kernel_constraint: keras.constraints.Constraint | None = None,
+) -> keras.Model:
+    """(dimension,) → (1,): three hidden layers of ``width`` units with leaky ReLU of slope 0.2."""
+
+    def activation() -> keras.Layer:
+        return layers.LeakyReLU(negative_slope=SLOPE)
+
+    return _mlp("critic", dimension, 1, width, _initializers(seed), activation, wrap, kernel_constraint)
+
+
+def _mlp(name, inputs, outputs, width, initial, activation, wrap, constraint) -> keras.Model:
+    model = keras.Sequential(name=name)
+    model.add(keras.Input((inputs,)))
+    for units in (width, width, width, outputs):
+        dense = layers.Dense(units, kernel_initializer=next(initial), kernel_constraint=constraint)
+        model.add(wrap(dense))
+        model.add(activation())
+    model.pop()  # the output is linear
     return model
 
 

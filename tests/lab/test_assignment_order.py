@@ -16,7 +16,7 @@ from keras import ops
 from tensorflow.python.eager import context
 
 from lipnb.autodiff import compile_step, value_and_grad
-from lipnb.lab import gan
+from lipnb.lab import gan, methods
 
 pytestmark = pytest.mark.lab
 
@@ -90,7 +90,7 @@ def test_a_linear_last_layer_is_read_before_it_is_updated():
     assert sum(node.op == "AssignSubVariableOp" for graph in graphs for node in graph.node) == 4
 
 
-@pytest.mark.parametrize("method", gan.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_both_steps_of_the_game_keep_the_order(method):
     settings = gan.Settings(method, "wasserstein", 1, 0, 1e-3, width=2, batch=4, latent=3)
     game = gan.build(settings, (8, 8, 1))
