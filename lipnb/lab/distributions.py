@@ -108,14 +108,6 @@ def _gaussian(spread: float, dimension: int) -> Callable[[np.random.Generator, i
     return lambda rng, n: spread * rng.standard_normal((n, dimension))
 
 
-def _circle(radius: float) -> Callable[[np.random.Generator, int], Array]:
-    def points(rng: np.random.Generator, n: int) -> Array:
-        x = rng.standard_normal((n, 2))
-        return radius * x / _norms(x)
-
-    return points
-
-
 # Funnels: T moves towards the nearest centre, f(x) = −min_j ‖x − y_j‖ ------------------------------------
 
 
@@ -158,12 +150,9 @@ _ALL = (
     ),
     _shifted("shift", "a shifted Gaussian", np.array([-1.0, 0.0]), distance=2.0, spread=0.5),
     _outward("ring", "a ring around a Gaussian", 1.5, _gaussian(0.5, 2)),
-    _funnels(
-        "modes", "eight modes around a Gaussian", _around_circle(8, 2.0), _gaussian(0.5, 2), keep=0.2
-    ),
+    _funnels("modes", "eight modes around a Gaussian", _around_circle(8, 2.0), _gaussian(0.5, 2), keep=0.2),
     _shared("shared", "two clusters, one of them shared", distance=3.0, spread=0.3),
-    _outward("circles", "two circles", 1.25, _circle(0.75)),
     _funnels("modes_16", "eight modes in 16 dimensions", _along_axes(16, 3.0), _gaussian(0.5, 16), keep=0.2),
 )
 PAIRS: Mapping[str, Pair] = {pair.name: pair for pair in _ALL}
-"""The pairs by name, all float64: one of dimension 1, five of dimension 2, one of dimension 16."""
+"""The pairs by name, all float64: one on the line, four in the plane, one in 16 dimensions."""
