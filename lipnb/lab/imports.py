@@ -22,7 +22,11 @@ AFTER_RUNS = {
     "confounder_results.py",
     "figures.py",
     "headline.py",
+    "shrinkage.py",
     "statistics.py",
+    "supervised_figures.py",
+    "supervised_results.py",
+    "supervised_verdicts.py",
     "tables.py",
     "verdicts.py",
 }

@@ -1,0 +1,243 @@
+"""What the supervised runs say: groups of runs by setting, method and strength, seed beside seed, and verdicts by rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from lipnb.lab import grid
+from lipnb.lab.figures import LABELS
+from lipnb.lab.statistics import Interval, mean_interval, paired_difference
+
+__all__ = [
+    "RIVALS",
+    "Group",
+    "Setting",
+    "chosen",
+    "compare",
+    "correlation",
+    "gap_at",
+    "groups",
+    "log_ratio",
+    "lost_under_attack",
+    "main_groups",
+    "reached",
+    "scale",
+    "settings",
+    "side",
+    "tuned",
+    "value",
+]
+
+Record = dict[str, Any]
+RIVALS = ("none", "l2", "adversarial")  # what spectral norm regularization is held against in F2
+METHODS = ("none", "l2", "adamw", "spectral_penalty", "adversarial", "gradient_penalty", "one_sided")
+COUNTED = 10  # runs of a setting below which no correlation is computed
+
+
+class Setting(NamedTuple):
+    """A task: the network, the number of training images, the share of wrong labels among them, the batch."""
+
+    network: str
+    train: int
+    noise: float
+    batch: int
+
+    @property
+    def label(self) -> str:
+        """In words."""
+        wrong = f", {self.noise:.0%} wrong labels" if self.noise else ""
+        return f"{self.network.upper()}, {self.train:,} images{wrong}, batch {self.batch:,}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one method and strength in one setting, by seed."""
+
+    setting: Setting
+    method: str
+    strength: float
+    runs: dict[int, Record]
+
+    @property
+    def label(self) -> str:
+        """The method's name."""
+        return LABELS[self.method]
+
+    @property
+    def finished(self) -> dict[int, Record]:
+        """The runs that did not diverge."""
+        return {seed: run for seed, run in self.runs.items() if run["diverged_at"] is None}
+
+    def values(self, key: str | Callable[[Record], float]) -> np.ndarray:
+        """``key`` of each finished run, see :func:`value`."""
+        return np.array([value(run, key) for run in self.finished.values()])
+
+    def interval(self, key: str | Callable[[Record], float]) -> Interval:
+        """Mean of :meth:`values` with its 95% t-interval."""
+        return mean_interval(self.values(key))
+
+
+def groups(records: Sequence[Record]) -> dict[tuple[Setting, str, float], Group]:
+    """The records by setting, method and strength; ValueError where two are of one seed, as after new settings."""
+    found: dict[tuple[Setting, str, float], dict[int, Record]] = {}
+    for record in sorted(records, key=lambda r: (r["parameters"]["seed"], r["run"])):
+        p = record["parameters"]
+        setting = Setting(p["network"], p["train"], p["noise"], p["batch"])
+        runs = found.setdefault((setting, p["method"], p["strength"]), {})
+        if p["seed"] in runs:
+            raise ValueError(f"a seed must have one run. Received: {runs[p['seed']]['run']}, {record['run']}")
+        runs[p["seed"]] = record
+    return {key: Group(*key, runs) for key, runs in found.items()}
+
+
+def settings(found: dict[tuple[Setting, str, float], Group]) -> list[Setting]:
+    """The settings in which a run ended: more images first, clean labels first, small batches first."""
+    ended = {setting for (setting, _, _), group in found.items() if group.finished}
+    return sorted(ended, key=lambda s: (s.network, -s.train, s.noise, s.batch))
+
+
+def chosen(profile: str) -> dict[str, float]:
+    """The strength of each method in the comparisons: the first that the grid names for it."""
+    strengths: dict[str, float] = {}
+    for run in grid.runs(profile, full=True):
+        if run.experiment == "classify":
+            strengths.setdefault(run.parameters["method"], run.parameters["strength"])
+    return strengths
+
+
+def main_groups(
+    found: dict[tuple[Setting, str, float], Group], strengths: dict[str, float]
+) -> dict[Setting, dict[str, Group]]:
+    """The groups by setting and method, each at its strength among ``strengths``, where a run of theirs ended."""
+    by_setting: dict[Setting, dict[str, Group]] = {setting: {} for setting in settings(found)}
+    for (setting, method, strength), group in found.items():
+        if strengths.get(method) == strength and group.finished:
+            by_setting[setting][method] = group
+    return {setting: dict(sorted(row.items(), key=_order)) for setting, row in by_setting.items() if row}
+
+
+def _order(item: tuple[str, Group]) -> int:
+    return METHODS.index(item[0])
+
+
+def tuned(records: Sequence[Record], rule_batch: int = 64) -> dict[str, float]:
+    """The strength of each method by the rule: the best final accuracy on validation images; the weakest of equal ones.
+
+    Of the tuning runs at the batch ``rule_batch``. Methods with no strength ("none") have 0.
+    """
+    best: dict[str, tuple[float, float]] = {}
+    for record in records:
+        p = record["parameters"]
+        if p["batch"] != rule_batch or record["diverged_at"] is not None:
+            continue
+        candidate = (record["history"][-1]["test_accuracy"], -p["strength"])
+        best[p["method"]] = max(best.get(p["method"], candidate), candidate)
+    return {method: -negative for method, (_, negative) in best.items()}
+
+
+def scale(found: Mapping[Any, Group], profile: str) -> str:
+    """What the runs cover, in one line."""
+    runs = [run for group in found.values() for run in group.runs.values()]
+    if not runs:
+        return f"no runs of profile {profile} yet"
+    p, q = runs[0]["parameters"], runs[0]["provenance"]
+    seeds = {run["parameters"]["seed"] for run in runs}
+    networks = sorted({run["parameters"]["network"].upper() for run in runs})
+    return (
+        f"{p['dataset']}, 28×28, {' and '.join(networks)}, {len(runs)} runs, up to {len(seeds)} "
+        f"seed{'s' * (len(seeds) > 1)}, {q['backend']} on {q['device']}"
+    )
+
+
+# One run --------------------------------------------------------------------------------------------------
+
+
+def value(run: Record, key: str | Callable[[Record], float]) -> float:
+    """A number of a finished run: a function of it, an entry of its last measurement, or of ``final``.
+
+    Besides those: ``loss_gap`` (cross-entropy on test less on training images) and ``end_gap`` (accuracy on training
+    less on test images), both at the end. What was recorded as unknown is infinite.
+    """
+    if callable(key):
+        return key(run)
+    last = run["history"][-1]
+    derived = {
+        "loss_gap": last["test_loss"] - last["train_loss"],
+        "end_gap": last["train_accuracy"] - last["test_accuracy"],
+    }
+    number = derived.get(key, last.get(key, run["final"].get(key)))
+    return math.inf if number is None else number
+
+
+def reached(run: Record) -> float:
+    """The highest test accuracy that a run showed at any measurement after its start."""
+    return max(entry["test_accuracy"] for entry in run["history"] if entry["epoch"] > 0)
+
+
+def gap_at(alpha: float) -> Callable[[Record], float]:
+    """Yoshida & Miyato's generalization gap: smallest train − test accuracy among epochs of test accuracy ≥ alpha.
+
+    NaN for a run that never gets there.
+    """
+
+    def gap(run: Record) -> float:
+        entries = [h for h in run["history"] if h["epoch"] > 0 and h["test_accuracy"] >= alpha]
+        return min((h["train_accuracy"] - h["test_accuracy"] for h in entries), default=math.nan)
+
+    return gap
+
+
+def lost_under_attack(run: Record) -> float:
+    """Share of the rightly classified attacked images that the attack takes: 0 is the least sensitive."""
+    final = run["final"]
+    return 1 - final["robust_accuracy"] / final["accuracy"] if final["accuracy"] else math.nan
+
+
+# Several runs ---------------------------------------------------------------------------------------------
+
+
+def compare(a: Group, b: Group, key: str | Callable[[Record], float]) -> Interval:
+    """Mean of a − b over the seeds that both have, with the 95% t-interval of the pairs' differences."""
+    shared = [seed for seed in a.finished if seed in b.finished]
+    return paired_difference(*([value(g.finished[seed], key) for seed in shared] for g in (a, b)))
+
+
+def log_ratio(a: Group, b: Group, key: str | Callable[[Record], float]) -> Interval:
+    """As :func:`compare`, of the logarithms to base 2: −1 means that a has half of b's value."""
+    return compare(a, b, lambda run: math.log2(value(run, key)))
+
+
+def correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> Interval:
+    """Spearman's rank correlation of two quantities over runs, with its 95% percentile bootstrap interval.
+
+    Unknown ends below ``COUNTED`` runs, or where one of the two is the same in all.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < COUNTED or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Interval(math.nan, math.nan, math.nan)
+
+    def rank_correlation(a, b):
+        a, b = (scipy.stats.rankdata(z, axis=-1) for z in (a, b))
+        a, b = (z - z.mean(axis=-1, keepdims=True) for z in (a, b))
+        return (a * b).sum(axis=-1) / np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+
+    result = scipy.stats.bootstrap(
+        (x, y),
+        lambda a, b, axis=-1: rank_correlation(a, b),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return Interval(float(rank_correlation(x, y)), *map(float, result.confidence_interval))
+
+
+def side(interval: Interval) -> int:
+    """1 where the interval lies above 0, −1 where below, 0 where it holds 0 or is unknown."""
+    return int(interval.known and interval.low > 0) - int(interval.known and interval.high < 0)

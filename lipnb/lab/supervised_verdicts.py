@@ -1,0 +1,291 @@
+"""Verdicts on the claims about supervised training, each by the rule that its chapter states before the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lipnb.lab import verdicts
+from lipnb.lab.statistics import Interval
+from lipnb.lab.supervised_results import (
+    RIVALS,
+    Group,
+    Setting,
+    compare,
+    correlation,
+    gap_at,
+    log_ratio,
+    lost_under_attack,
+    reached,
+    scale,
+    side,
+    value,
+)
+
+__all__ = [
+    "SENSITIVITIES",
+    "TENDENCIES",
+    "alpha",
+    "answer_g8",
+    "decay_effects",
+    "duels",
+    "penalty_effects",
+    "tendencies",
+    "verdict_a2",
+    "verdict_d2",
+    "verdict_f2",
+]
+
+RULE_A2 = (
+    "No attack of any run broke a certificate; and in every setting with at least 10 runs the 95% bootstrap intervals of "
+    "Spearman's correlation of the constant, by its proven bound and by the lower bound found, with the share of labels "
+    "lost under attack and with the final gap of training and test accuracy all lie above 0"
+)
+RULE_D2 = (
+    "In every setting, the 95% t-intervals, paired by seed, of the log-ratios (l2 penalty over no penalty) of the proven "
+    "bound, of the lower bound found and of the mean input gradient all lie below 0"
+)
+RULE_F2 = (
+    "With the largest training set, at a small and at a large batch, the 95% t-intervals, paired by seed, of final test "
+    "accuracy and of the generalization gap lie on the spectral norm penalty's side against each of no penalty, the l2 "
+    "penalty and adversarial training"
+)
+RULE_G8 = (
+    "An effect counts where the 95% t-interval of the difference to no penalty, paired by seed, leaves out 0; told for "
+    "test accuracy, generalization gap and accuracy under attack, setting by setting"
+)
+SENSITIVITIES: Mapping[str, str] = {
+    "bound": "proven bound",
+    "estimate": "lower bound found",
+    "margin_gradient": "mean input gradient",
+}
+TENDENCIES: Mapping[str, str] = {"lost": "labels lost under attack", "end_gap": "gap of accuracy at the end"}
+ByMethod = Mapping[str, Group]
+
+
+# A2 -------------------------------------------------------------------------------------------------------
+
+
+def tendencies(
+    groups_by_setting: Mapping[Setting, Sequence[Group]],
+) -> dict[Setting, dict[tuple[str, str], Interval]]:
+    """Spearman's correlation of a constant (``bound``, ``estimate``) with each of ``TENDENCIES``, setting by setting."""
+    outcome = {"lost": lost_under_attack, "end_gap": "end_gap"}
+    found: dict[Setting, dict[tuple[str, str], Interval]] = {}
+    for setting, members in groups_by_setting.items():
+        runs = [run for group in members for run in group.finished.values()]
+        found[setting] = {
+            (constant, kind): correlation(
+                [value(run, constant) for run in runs], [value(run, outcome[kind]) for run in runs]
+            )
+            for constant in ("bound", "estimate")
+            for kind in TENDENCIES
+        }
+    return {setting: row for setting, row in found.items() if all(i.known for i in row.values())}
+
+
+def verdict_a2(
+    found: Mapping[Any, Group],
+    measured: Mapping[Setting, Mapping],
+    checks: Mapping[str, bool],
+    *,
+    profile: str,
+) -> verdicts.Verdict:
+    """A2: the certificate's ``checks`` and records, and the ``measured`` tendencies, by ``RULE_A2``."""
+    runs = [run for group in found.values() for run in group.finished.values()]
+    broken = sum(run["final"]["broken_certificates"] for run in runs)
+    attacks = sum(run["parameters"]["attacked"] for run in runs)
+    sides = [side(i) for row in measured.values() for i in row.values()]
+    certified = all(checks.values()) and not broken
+    told = "; ".join(
+        f"{setting.label}: "
+        + ", ".join(f"{TENDENCIES[k]} against {SENSITIVITIES[c]} {i.text(2)}" for (c, k), i in row.items())
+        for setting, row in measured.items()
+    )
+    return verdicts.experiment(
+        "A2",
+        (certified and all(s == 1 for s in sides)) if sides else None,
+        rule=RULE_A2,
+        summary=(
+            f"Theorem: a label with margin m holds for all perturbations below m/(√2·C); {broken} of {attacks} attacked "
+            f"certificates were broken. Tendency, {sides.count(1)} of {len(sides)} rank correlations clearly positive, "
+            f"{sides.count(-1)} clearly negative. {told}".rstrip()
+        ),
+        scale=scale(found, profile),
+        profile=profile,
+        runs=[run["run"] for run in runs],
+        numbers={
+            "attacked": attacks,
+            "broken": broken,
+            "correlations": {
+                s.label: {f"{c}, {k}": i.numbers() for (c, k), i in row.items()}
+                for s, row in measured.items()
+            },
+        },
+    )
+
+
+# D2 -------------------------------------------------------------------------------------------------------
+
+
+def decay_effects(by_setting: Mapping[Setting, ByMethod]) -> dict[Setting, dict[str, Interval]]:
+    """log₂ of l2 over no penalty for each of ``SENSITIVITIES``, where a setting has both."""
+    return {
+        setting: {key: log_ratio(members["l2"], members["none"], key) for key in SENSITIVITIES}
+        for setting, members in by_setting.items()
+        if {"l2", "none"} <= set(members)
+    }
+
+
+def verdict_d2(
+    effects: Mapping[Setting, Mapping[str, Interval]],
+    found: Mapping[Any, Group],
+    checks: Mapping[str, bool],
+    *,
+    profile: str,
+) -> verdicts.Verdict:
+    """D2 by ``RULE_D2`` and the ``checks`` of its traps; "open" where fewer than two pairs leave no interval."""
+    intervals = [i for row in effects.values() for i in row.values()]
+    known = bool(intervals) and all(i.known for i in intervals)
+    told = "; ".join(
+        f"{setting.label}: " + ", ".join(f"{SENSITIVITIES[k]} {2**i.mean:.2f}" for k, i in row.items())
+        for setting, row in effects.items()
+    )
+    return verdicts.experiment(
+        "D2",
+        all(side(i) == -1 for i in intervals) and all(checks.values()) if known else None,
+        rule=RULE_D2,
+        summary=(
+            "l2 is weight decay under plain gradient descent only. The l2 penalty multiplies, by the geometric mean over "
+            f"seeds. {told or 'No runs yet'}."
+        ),
+        scale=scale(found, profile),
+        profile=profile,
+        runs=_names(found, ("none", "l2")),
+        numbers={s.label: {k: i.numbers() for k, i in row.items()} for s, row in effects.items()},
+    )
+
+
+# F2 -------------------------------------------------------------------------------------------------------
+
+
+def alpha(members: ByMethod) -> float:
+    """α of a setting: the largest multiple of 0.01 that every run of F2's four methods reached on test images."""
+    runs = [
+        run for m in (*RIVALS, "spectral_penalty") if m in members for run in members[m].finished.values()
+    ]
+    return float(np.floor(100 * min(map(reached, runs)) + 1e-9) / 100) if runs else 0.0
+
+
+def duels(members: ByMethod) -> dict[tuple[str, str], Interval]:
+    """Advantage of the spectral norm penalty over each rival, (rival, measure): positive where it is better."""
+    if "spectral_penalty" not in members:
+        return {}
+    spectral, gap = members["spectral_penalty"], gap_at(alpha(members))
+    rivals = [members[name] for name in RIVALS if name in members]
+    accuracy = {(r.method, "accuracy"): compare(spectral, r, "test_accuracy") for r in rivals}
+    return accuracy | {(r.method, "gap"): compare(r, spectral, gap) for r in rivals}
+
+
+def verdict_f2(
+    measured: Mapping[Setting, Mapping[tuple[str, str], Interval]],
+    found: Mapping[Any, Group],
+    *,
+    profile: str,
+) -> verdicts.Verdict:
+    """F2 by ``RULE_F2``; "open" unless a small and a large batch have intervals against every rival."""
+    largest = max((setting.train for setting in measured), default=0)
+    measured = {s: row for s, row in measured.items() if row and s.train == largest and not s.noise}
+    intervals = [i for row in measured.values() for i in row.values()]
+    complete = len({s.batch for s in measured}) > 1 and all(
+        len(row) == 2 * len(RIVALS) for row in measured.values()
+    )
+    known = complete and all(i.known for i in intervals)
+    sides = [side(i) for i in intervals]
+    told = "; ".join(f"{setting.label}: {_duel_words(row)}" for setting, row in measured.items())
+    return verdicts.experiment(
+        "F2",
+        all(s == 1 for s in sides) if known else None,
+        rule=RULE_F2,
+        summary=(
+            f"The spectral norm penalty is clearly better in {sides.count(1)} of {len(sides)} comparisons and clearly "
+            f"worse in {sides.count(-1)}. {told or 'No runs yet'}."
+        ),
+        scale=scale(found, profile),
+        profile=profile,
+        runs=_names(found, (*RIVALS, "spectral_penalty")),
+        numbers={
+            s.label: {f"{r}, {m}": i.numbers() for (r, m), i in row.items()} for s, row in measured.items()
+        },
+    )
+
+
+def _duel_words(row: Mapping[tuple[str, str], Interval]) -> str:
+    words = {1: "better", 0: "no clear difference", -1: "worse"}
+    return ", ".join(
+        f"{measure} against {_short(rival)} {words[side(i)]}" for (rival, measure), i in row.items()
+    )
+
+
+# G8 -------------------------------------------------------------------------------------------------------
+
+
+def penalty_effects(members: ByMethod) -> dict[tuple[str, str], Interval]:
+    """Effect of each gradient penalty beside no penalty, (method, measure): positive where it helps."""
+    kinds = [m for m in ("gradient_penalty", "one_sided") if m in members and "none" in members]
+    if not kinds:
+        return {}
+    plain, gap = members["none"], gap_at(alpha(members))
+    return {
+        (kind, measure): effect
+        for kind in kinds
+        for measure, effect in {
+            "test accuracy": compare(members[kind], plain, "test_accuracy"),
+            "generalization gap": compare(plain, members[kind], gap),
+            "accuracy under attack": compare(members[kind], plain, "robust_accuracy"),
+        }.items()
+    }
+
+
+def answer_g8(
+    measured: Mapping[Setting, Mapping[tuple[str, str], Interval]],
+    found: Mapping[Any, Group],
+    *,
+    profile: str,
+) -> verdicts.Verdict:
+    """The answer to G8: how often each penalty helped or hurt each measure, by ``RULE_G8``."""
+    tally: dict[tuple[str, str], list[int]] = {}
+    for row in measured.values():
+        for key, effect in row.items():
+            tally.setdefault(key, []).append(side(effect))
+    told = "; ".join(
+        f"{_short(kind)}, {measure}: better in {sides.count(1)}, worse in {sides.count(-1)} of {len(sides)} settings"
+        for (kind, measure), sides in tally.items()
+    )
+    known = any(i.known for row in measured.values() for i in row.values())
+    return verdicts.answer(
+        "G8",
+        rule=RULE_G8,
+        summary=f"A gradient penalty on the margin at the training images, beside no penalty. {told or 'No runs yet'}.",
+        scale=scale(found, profile),
+        profile=profile,
+        runs=_names(found, ("none", "gradient_penalty", "one_sided")) if known else (),
+        numbers={
+            s.label: {f"{k}, {m}": i.numbers() for (k, m), i in row.items()} for s, row in measured.items()
+        },
+    )
+
+
+def _short(method: str) -> str:
+    return {
+        "none": "none",
+        "gradient_penalty": "two-sided",
+        "one_sided": "one-sided",
+        "adversarial": "adversarial",
+    }.get(method, method)
+
+
+def _names(found: Mapping[Any, Group], methods: Sequence[str]) -> list[str]:
+    return [run["run"] for group in found.values() if group.method in methods for run in group.runs.values()]
