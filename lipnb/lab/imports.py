@@ -20,6 +20,8 @@ AFTER_RUNS = {
     "class_results.py",
     "confounder_figures.py",
     "confounder_results.py",
+    "critic_figures.py",
+    "critic_results.py",
     "figures.py",
     "headline.py",
     "shrinkage.py",
