@@ -3,7 +3,7 @@
 Max pooling: |max_N x − max_N x'| ≤ max_N |x − x'|, so ‖Δy‖² ≤ Σ_i c_i |Δx_i|² where c_i counts the windows over
 position i; a spike at the position with the largest count attains √(max c_i). Average pooling is linear and a
 Kronecker product over the axes, so its norm is the product of the norms of one matrix per axis. Both are
-exact.
+exact. Padding does not count in an average, but on PyTorch, where Keras repeats the edge if it must pad unevenly.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import keras
 import numpy as np
 
 from lipnb.norms import spectral_norm
@@ -29,15 +30,16 @@ def spatial_axes(layer: Any, shape: tuple[int | None, ...]) -> tuple[int | None,
     return shape[1:] if getattr(layer, "data_format", "channels_last") == "channels_first" else shape[:-1]
 
 
-def pooling_windows(n: int, size: int, stride: int, padding: str) -> Windows:
-    """Half-open intervals of the n positions that each output averages or maximises over."""
+def pooling_windows(n: int, size: int, stride: int, padding: str, clip: bool = True) -> Windows:
+    """Half-open intervals of the n positions that each output averages or maximises over, or of the padded ones."""
     if padding == "valid":
         starts = np.arange(0, n - size + 1, stride)
     else:
         outputs = -(-n // stride)
         before = max((outputs - 1) * stride + size - n, 0) // 2
         starts = np.arange(outputs) * stride - before
-    return [(max(int(s), 0), min(int(s) + size, n)) for s in starts]
+    windows = [(int(s), int(s) + size) for s in starts]
+    return [(max(start, 0), min(stop, n)) for start, stop in windows] if clip else windows
 
 
 def adaptive_windows(n: int, outputs: int) -> Windows:
@@ -45,12 +47,12 @@ def adaptive_windows(n: int, outputs: int) -> Windows:
     return [(i * n // outputs, -(-(i + 1) * n // outputs)) for i in range(outputs)]
 
 
-def _windows(site: Site) -> list[tuple[int, Windows]]:
+def _windows(site: Site, clip: bool = True) -> list[tuple[int, Windows]]:
     layer, sizes = site.layer, spatial_axes(site.layer, site.shape)
     if hasattr(layer, "output_size"):
         return [(n, adaptive_windows(n, m)) for n, m in zip(sizes, layer.output_size, strict=True)]
     steps = zip(sizes, layer.pool_size, layer.strides, strict=True)
-    return [(n, pooling_windows(n, size, stride, layer.padding)) for n, size, stride in steps]
+    return [(n, pooling_windows(n, size, stride, layer.padding, clip)) for n, size, stride in steps]
 
 
 def max_pooling(site: Site) -> Constant:
@@ -64,16 +66,28 @@ def average_pooling(site: Site) -> Constant:
     """Product over the axes of the norm of the averaging matrix; beyond 512 positions √(‖A‖₁‖A‖_∞)."""
     if None in site.shape:
         return none(_OPEN)
-    axes = _windows(site)
+    padded = _windows(site, clip=False)
+    uneven = any(-windows[0][0] != windows[-1][1] - n for n, windows in padded)
+    axes = padded if uneven and site.layer.padding == "same" and _edges_are_repeated() else _windows(site)
     kind = "exact" if all(n <= _LARGEST_SVD for n, _ in axes) else "upper bound"
     return Constant(math.prod(_averaging_norm(n, windows) for n, windows in axes), kind)
+
+
+def _edges_are_repeated() -> bool:
+    """Whether this backend's average over (x₀, x₁, pad, pad) counts the padding as x₁."""
+    pair = np.array([[[0.0], [1.0]]], "float32")
+    return float(keras.ops.average_pool(pair, 4, 1, "same")[0, 1, 0]) > 0.6
 
 
 def _coverage(n: int, windows: Windows, *, average: bool = False) -> np.ndarray:
     counts = np.zeros(n)
     for start, stop in windows:
-        counts[start:stop] += 1 / (stop - start) if average else 1
+        np.add.at(counts, _positions(n, start, stop), 1 / (stop - start) if average else 1)
     return counts
+
+
+def _positions(n: int, start: int, stop: int) -> np.ndarray:
+    return np.clip(np.arange(start, stop), 0, n - 1)
 
 
 def _averaging_norm(n: int, windows: Windows) -> float:
@@ -81,7 +95,7 @@ def _averaging_norm(n: int, windows: Windows) -> float:
         return math.sqrt(_coverage(n, windows, average=True).max())
     matrix = np.zeros((len(windows), n))
     for row, (start, stop) in zip(matrix, windows, strict=True):
-        row[start:stop] = 1 / (stop - start)
+        np.add.at(row, _positions(n, start, stop), 1 / (stop - start))
     return spectral_norm(matrix)
 
 
