@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lipnb.checks import check_positive
+from lipnb.checks import check_positive, float_tensor
 
 __all__ = ["FrobeniusClip", "SpectralClip", "WeightClip"]
 
@@ -19,7 +19,7 @@ Tensor = Any
 
 
 class _Clip(keras.constraints.Constraint):
-    """A projection with one bound c > 0."""
+    """A projection with one bound c > 0; it raises TypeError for a w that is not floating point."""
 
     def __init__(self, c: float) -> None:
         self.c = check_positive(c, "c")
@@ -43,7 +43,7 @@ class WeightClip(_Clip):
 
     def __call__(self, w: Any) -> Tensor:
         """The clipped tensor, of w's shape and dtype."""
-        return ops.clip(ops.convert_to_tensor(w), -self.c, self.c)
+        return ops.clip(float_tensor(w, "w"), -self.c, self.c)
 
 
 @keras.saving.register_keras_serializable(package="lipnb")
@@ -58,7 +58,7 @@ class FrobeniusClip(_Clip):
 
     def __call__(self, w: Any) -> Tensor:
         """The shrunk tensor, of w's shape and dtype."""
-        w = ops.convert_to_tensor(w)
+        w = float_tensor(w, "w")
         wide = _at_least_float32(w)
         largest = ops.max(ops.abs(wide))
         scale = ops.where(largest > 0, largest, 1.0)  # squares of tiny or huge entries would leave the range
@@ -83,7 +83,7 @@ class SpectralClip(_Clip):
 
     def __call__(self, w: Any) -> Tensor:
         """The projected tensor, of w's shape and dtype."""
-        w = ops.convert_to_tensor(w)
+        w = float_tensor(w, "w", rank=1)
         matrix = ops.reshape(_at_least_float32(w), (-1, w.shape[-1]))
         u, s, vt = ops.svd(matrix, full_matrices=False)
         clipped = ops.matmul(u * ops.minimum(s, self.c), vt)

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 from keras import ops
 
-from lipnb.checks import check_count, float_array
+from lipnb.checks import check_count, float_array, float_tensor
 
 __all__ = ["frobenius_norm", "l2_normalize", "power_iteration", "spectral_norm", "spectral_norm_estimate"]
 
@@ -70,7 +70,7 @@ def spectral_norm_estimate(w: Any, n_iter: int = 5, u: Any = None, seed: int | N
     ----------
     w
         Floating-point tensor, array or variable of rank ≥ 1 and static shape; half precision is computed in
-        float32. NaN or infinite entries give NaN.
+        float32. A tensor's entries are not checked (they may be traced): NaN or infinite ones give NaN.
     n_iter
         Number of iterations, at least 1.
     u
@@ -90,15 +90,15 @@ def spectral_norm_estimate(w: Any, n_iter: int = 5, u: Any = None, seed: int | N
     Raises
     ------
     TypeError, ValueError
-        Where w is not floating point, a scalar or empty, n_iter < 1, u has the wrong size, or both u and
-        seed are given.
+        Where w or u is not floating point, w is a scalar or empty, an array has NaN or infinite entries, n_iter
+        < 1, u has the wrong size, or both u and seed are given.
 
     Source: Golub & Van Loan, Matrix Computations, 4th ed., section 7.3.1, applied to w wᵀ; Miyato et al. 2018
     (arXiv 1802.05957), Algorithm 1, with n_iter rounds and the gradient kept.
     """
-    matrix = _as_matrix(w)
+    matrix, n_iter = _as_matrix(w), check_count(n_iter, "n_iter")
     u = l2_normalize(_start(u, seed, matrix))
-    for _ in range(check_count(n_iter, "n_iter")):
+    for _ in range(n_iter):
         v = l2_normalize(ops.matmul(u, matrix))
         u = l2_normalize(ops.matmul(v, ops.transpose(matrix)))
     return ops.sum(ops.matmul(u, matrix) * v)
@@ -115,7 +115,7 @@ def power_iteration(w: Any, u: Any, n_iter: int) -> tuple[Tensor, Tensor, Tensor
     w
         Floating-point tensor, array or variable of rank ≥ 1, seen as (-1, shape[-1]) = (rows, columns).
     u
-        Start with ``rows`` entries, of any length but 0.
+        Start with ``rows`` entries, of any length but 0 (None: all ones).
     n_iter
         Number of iterations, at least 1.
 
@@ -136,10 +136,10 @@ def power_iteration(w: Any, u: Any, n_iter: int) -> tuple[Tensor, Tensor, Tensor
 
     Source: Miyato et al. 2018 (arXiv 1802.05957), Algorithm 1.
     """
-    matrix = _as_matrix(w)
+    matrix, n_iter = _as_matrix(w), check_count(n_iter, "n_iter")
     fixed = ops.stop_gradient(matrix)
     u = l2_normalize(ops.stop_gradient(_start(u, None, matrix)))
-    for _ in range(check_count(n_iter, "n_iter")):
+    for _ in range(n_iter):
         v = l2_normalize(ops.matmul(u, fixed))
         following = l2_normalize(ops.matmul(v, ops.transpose(fixed)))
         u = ops.where(ops.any(following != 0), following, u)
@@ -171,24 +171,19 @@ def l2_normalize(x: Tensor) -> Tensor:
 
 
 def _as_matrix(w: Any) -> Tensor:
-    w = ops.convert_to_tensor(w)
-    dtype = keras.backend.standardize_dtype(w.dtype)
-    if "float" not in dtype:
-        raise TypeError(f"w must have a floating-point dtype. Received: {dtype}")
-    shape = tuple(w.shape)
-    if not shape or 0 in shape:
-        raise ValueError(f"w must have rank 1 or more and not be empty. Received: shape {shape}")
-    matrix = ops.reshape(w, (-1, shape[-1]))
-    return matrix if dtype == "float64" else ops.cast(matrix, "float32")
+    w = float_tensor(w, "w", rank=1)
+    matrix = ops.reshape(w, (-1, w.shape[-1]))
+    wide = keras.backend.standardize_dtype(w.dtype) == "float64"
+    return matrix if wide else ops.cast(matrix, "float32")
 
 
 def _start(u: Any, seed: int | None, matrix: Tensor) -> Tensor:
     rows = matrix.shape[0]
     if u is not None and seed is not None:
-        raise ValueError(f"Give u or seed, not both. Received: seed={seed!r} and u of shape {tuple(u.shape)}")
+        raise ValueError(f"Give u or seed, not both. Received: seed={seed!r} and u={type(u).__name__}")
     if seed is not None:
         u = np.random.default_rng(check_count(seed, "seed", minimum=0)).standard_normal((1, rows))
-    u = ops.cast(np.ones((1, rows)) if u is None else u, matrix.dtype)
+    u = ops.cast(np.ones((1, rows)) if u is None else float_tensor(u, "u"), matrix.dtype)
     if math.prod(u.shape) != rows:
         raise ValueError(
             f"u must have one entry for each of the {rows} rows. Received: shape {tuple(u.shape)}"

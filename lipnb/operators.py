@@ -79,7 +79,7 @@ def singular_value(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor) -> 
 
 
 def iterate(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor, n_iter: int) -> tuple[Tensor, Tensor]:
-    """u, v after ``n_iter`` power iterations from u; a vector whose image is zero stays as it was."""
+    """u, v after ``n_iter`` power iterations from u; a vector whose image is zero or not finite stays."""
     kernel = ops.stop_gradient(kernel)
 
     def once(_: Any, vectors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -229,8 +229,10 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def _normalized(x: Tensor, fallback: Tensor) -> Tensor:
-    """x/‖x‖ block by block, and ``fallback`` where x is zero."""
+    """x/‖x‖ block by block, and ``fallback`` where x is zero or has an entry that is NaN or infinite."""
     largest = ops.max(ops.abs(x), axis=_per_block(x), keepdims=True)
-    zero = largest == 0
-    scaled = x / ops.where(zero, 1.0, largest)  # squares of tiny or huge entries would leave the range
-    return ops.where(zero, fallback, scaled / ops.where(zero, 1.0, _norm(scaled)))
+    # Divided first: the squares of tiny or huge entries would leave the range.
+    scaled = x / ops.where(largest == 0, 1.0, largest)
+    size = _norm(scaled)
+    usable = size > 0  # at least 1 but for zero, and NaN for what is not finite
+    return ops.where(usable, scaled / ops.where(usable, size, 1.0), fallback)

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from lipnb.autodiff import input_gradient
-from lipnb.checks import check_choice, check_positive
+from lipnb.checks import check_choice, check_positive, float_tensor
 
 __all__ = ["gradient_penalty", "input_gradient_norm"]
 
@@ -42,13 +42,14 @@ def gradient_penalty(
         vectors change), or any function of a batch. It must treat samples independently (no batch norm with
         batch statistics), or ‖g‖ is not the gradient norm of one sample.
     real, fake
-        Floating-point batches of one shape (batch, ...).
+        Floating-point batches (batch, ...), of one shape for ``between`` and of one sample's shape else; of two
+        dtypes (a generator in half precision) the wider is taken.
     seed
         Int (the same draw at every call) or a ``keras.random.SeedGenerator`` (a new draw at every call).
         One of seed and eps is needed where something is drawn.
     eps
-        The draw itself, instead of seed: ``between`` (batch,) or broadcastable against real, ``real``
-        broadcastable against real.
+        The draw itself, instead of seed: ``between`` (batch,) or broadcastable to real's shape, ``real``
+        broadcastable to real's shape.
 
     Returns
     -------
@@ -60,15 +61,16 @@ def gradient_penalty(
 
     Raises
     ------
-    ValueError
-        For an unknown kind or at, different shapes, a negative perturbation, or a draw without seed and eps.
+    TypeError, ValueError
+        For batches that are not floating point, empty, of different shapes or (arrays) not finite, an unknown
+        kind or at, a negative perturbation, an eps of a wrong shape, or a draw without seed and eps.
 
     Source: Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3; for ``real``, Kodali et al. 2017 (DRAGAN, arXiv
     1705.07215), with their Gaussian perturbation scaled by the data's standard deviation.
     """
     check_choice(kind, "kind", ("two_sided", "one_sided", "one_sided_linear"))
     check_choice(at, "at", ("between", "real", "fake"))
-    real, fake = _batches(real, fake)
+    real, fake = _batches(real, fake, at)
     x = _points(real, fake, at, seed, eps, check_positive(perturbation, "perturbation", allow_zero=True))
     excess = input_gradient_norm(critic, x) - 1.0
     if kind == "two_sided":
@@ -95,15 +97,20 @@ def input_gradient_norm(model: Callable[[Tensor], Tensor], x: Any) -> Tensor:
     Guarantee
     ---------
     Exact to rounding at x; hence, for a scalar output, a lower bound of the model's Lipschitz constant.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where x is not floating point, a scalar or empty, or an array with NaN or infinite entries.
     """
-    x = ops.convert_to_tensor(x)
+    x = float_tensor(x, "x", rank=1)
     gradient = input_gradient(_at_inference(model), x)
     if keras.backend.standardize_dtype(gradient.dtype) != "float64":
         gradient = ops.cast(gradient, "float32")  # squares of half precision overflow at 256
     square = ops.sum(gradient**2, axis=tuple(range(1, len(gradient.shape))))
-    positive = square > 0
+    zero = square == 0  # and not `square > 0`: NaN must stay NaN
     # The inner `where` keeps sqrt away from 0, whose infinite slope would turn into NaN.
-    return ops.where(positive, ops.sqrt(ops.where(positive, square, 1.0)), 0.0)
+    return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, square)))
 
 
 def _at_inference(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -112,14 +119,16 @@ def _at_inference(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
     return model
 
 
-def _batches(real: Any, fake: Any) -> tuple[Tensor, Tensor]:
-    real, fake = ops.convert_to_tensor(real), ops.convert_to_tensor(fake)
-    if len(real.shape) < 2 or tuple(real.shape[1:]) != tuple(fake.shape[1:]):
+def _batches(real: Any, fake: Any, at: str) -> tuple[Tensor, Tensor]:
+    real, fake = float_tensor(real, "real"), float_tensor(fake, "fake")
+    shapes = tuple(real.shape), tuple(fake.shape)
+    sizes = {shape[0] for shape in shapes if shape and at == "between"} - {None}
+    if len(shapes[0]) < 2 or shapes[0][1:] != shapes[1][1:] or len(sizes) > 1:
         raise ValueError(
-            "real and fake must have one shape (batch, ...). "
-            f"Received: {tuple(real.shape)} and {tuple(fake.shape)}"
+            f"real and fake must have one shape (batch, ...). Received: {shapes[0]} and {shapes[1]}"
         )
-    return real, fake
+    dtype = keras.backend.result_type(*(keras.backend.standardize_dtype(x.dtype) for x in (real, fake)))
+    return ops.cast(real, dtype), ops.cast(fake, dtype)
 
 
 def _points(real: Tensor, fake: Tensor, at: str, seed: Any, eps: Any, perturbation: float) -> Tensor:
@@ -128,20 +137,26 @@ def _points(real: Tensor, fake: Tensor, at: str, seed: Any, eps: Any, perturbati
     if at == "real":
         if perturbation == 0:
             return real
-        noise = _drawn(keras.random.normal, ops.shape(real), real.dtype, seed, eps)
+        noise = _drawn(keras.random.normal, ops.shape(real), real, seed, eps)
         return real + perturbation * ops.std(real) * noise
     ones = (1,) * (len(real.shape) - 1)
-    eps = _drawn(keras.random.uniform, (ops.shape(real)[0], *ones), real.dtype, seed, eps)
-    if len(eps.shape) == 1:
-        eps = ops.reshape(eps, (-1, *ones))
+    eps = _drawn(keras.random.uniform, (ops.shape(real)[0], *ones), real, seed, eps, ones)
     return eps * real + (1.0 - eps) * fake
 
 
-def _drawn(draw: Callable, shape: Any, dtype: Any, seed: Any, eps: Any) -> Tensor:
+def _drawn(
+    draw: Callable, shape: Any, real: Tensor, seed: Any, eps: Any, ones: tuple[int, ...] = ()
+) -> Tensor:
     if (seed is None) == (eps is None):
         raise ValueError(
             f"Give exactly one of seed and eps. Received: seed={seed!r}, eps={type(eps).__name__}"
         )
-    if eps is not None:
-        return ops.cast(ops.convert_to_tensor(eps), dtype)
-    return draw(shape, dtype=keras.backend.standardize_dtype(dtype), seed=seed)
+    if eps is None:
+        return draw(shape, dtype=keras.backend.standardize_dtype(real.dtype), seed=seed)
+    eps = ops.cast(float_tensor(eps, "eps"), real.dtype)
+    if ones and len(eps.shape) == 1:
+        eps = ops.reshape(eps, (-1, *ones))
+    allowed = zip(reversed(eps.shape), reversed(real.shape), strict=False)
+    if len(eps.shape) > len(real.shape) or any(n not in (1, None, m) and m is not None for n, m in allowed):
+        raise ValueError(f"eps must fit the shape {tuple(real.shape)}. Received: shape {tuple(eps.shape)}")
+    return eps

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from lipnb.checks import check_choice, check_count, check_positive
+from lipnb.checks import check_choice, check_count, check_positive, float_tensor
 from lipnb.norms import power_iteration
 
 __all__ = ["FrobeniusPenalty", "SpectralNormPenalty"]
@@ -57,7 +57,7 @@ class SpectralNormPenalty(keras.regularizers.Regularizer):
 
     def __call__(self, x: Any) -> Tensor:
         """The penalty, a scalar of x's dtype (float32 inside for half precision)."""
-        x = ops.convert_to_tensor(x)
+        x = float_tensor(x, "x", rank=1)
         shape = (1, int(np.prod(x.shape[:-1])))
         u = (
             np.ones(shape)
@@ -102,14 +102,14 @@ class FrobeniusPenalty(keras.regularizers.Regularizer):
 
     def __call__(self, x: Any) -> Tensor:
         """The penalty, a scalar."""
-        x = ops.convert_to_tensor(x)
+        x = float_tensor(x, "x")
         if keras.backend.standardize_dtype(x.dtype) != "float64":
             x = ops.cast(x, "float32")
         square = ops.sum(ops.square(x))
         if self.threshold == 0:
             return self.strength * square  # no root: the identity with L2 holds to the last bit
-        positive = square > 0
-        norm = ops.where(positive, ops.sqrt(ops.where(positive, square, 1.0)), 0.0)  # no infinite slope at 0
+        zero = square == 0  # and not `square > 0`: NaN must stay NaN
+        norm = ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, square)))  # no infinite slope at 0
         return self.strength * ops.square(ops.relu(norm - self.threshold))
 
     def get_config(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lipnb.checks import check_choice, check_count
+from lipnb.checks import check_choice, check_count, check_flag
 from lipnb.operators import advance, iterate, kernel_map, singular_value, start_vectors
 from lipnb.wrapper import KernelNormalization, Target, wide_dtype
 
@@ -74,8 +74,8 @@ class SpectralNormalization(KernelNormalization):
     ------
     ValueError, TypeError
         For bad arguments, a recurrent cell (wrap the layer around it); at build, for a layer without such
-        weights, weights of rank 1, of an integer dtype or with LoRA, and for ``operator`` without a static
-        input size.
+        weights, weights that are empty, of rank 1, of an integer dtype or with LoRA, and for ``operator``
+        without a static input size; for reading kernels of a layer that is not built.
 
     Source: Miyato et al. 2018 (arXiv 1802.05957), Algorithm 1 and eq. 12.
 
@@ -100,13 +100,14 @@ class SpectralNormalization(KernelNormalization):
     ) -> None:
         super().__init__(layer, norm, shrink_only, weight_names, **kwargs)
         self.n_iter = check_count(n_iter if power_iterations is None else power_iterations, "n_iter")
-        self.operator = bool(operator)
+        self.operator = check_flag(operator, "operator")
         self.u_initializer = check_choice(u_initializer, "u_initializer", ("random", "ones"))
         self.seed = check_count(seed, "seed", minimum=0)
 
     def update_vectors(self, n_iter: int = WARM_UP) -> None:
         """Run ``n_iter`` power iterations on the current kernels, as after setting weights by hand."""
-        for target in self._targets.items:
+        n_iter = check_count(n_iter, "n_iter")
+        for target in self._built_targets():
             kernel = ops.cast(target.kernel.value, target.u.dtype)
             self._store(target, *iterate(target.mapping, kernel, *_vectors(target), n_iter))
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from lipnb.checks import check_positive
+from lipnb.checks import check_flag, check_positive
 from lipnb.operators import KernelMap
 from lipnb.substitution import Substitution
 
@@ -57,11 +57,9 @@ class KernelNormalization(keras.layers.Wrapper):
                 "A recurrent cell cannot be wrapped: wrap the layer around it, so that the norm is computed once "
                 f"per sequence and not inside the loop over time. Received: {type(layer).__name__}"
             )
-        if isinstance(weight_names, str):
-            raise TypeError(f"weight_names must be a sequence of names. Received: {weight_names!r}")
         self.norm = check_positive(norm, "norm")
-        self.shrink_only = bool(shrink_only)
-        self.weight_names = None if weight_names is None else tuple(weight_names)
+        self.shrink_only = check_flag(shrink_only, "shrink_only")
+        self.weight_names = None if weight_names is None else _checked_names(weight_names)
         self.supports_masking = layer.supports_masking
         self._targets = _Hidden()
 
@@ -89,7 +87,7 @@ class KernelNormalization(keras.layers.Wrapper):
     @property
     def kernels(self) -> list[keras.Variable]:
         """The variables W that the optimizer trains, un-normalised."""
-        return [target.kernel for target in self._targets.items]
+        return [target.kernel for target in self._built_targets()]
 
     @property
     def kernel(self) -> keras.Variable:
@@ -98,13 +96,13 @@ class KernelNormalization(keras.layers.Wrapper):
 
     def normalized_weights(self) -> list[Tensor]:
         """The tensors W·norm/‖W‖ that inference computes with, in the order of ``kernels``."""
-        return [self._normalized(target, False) for target in self._targets.items]
+        return [self._normalized(target, False) for target in self._built_targets()]
 
     def to_plain(self) -> keras.Layer:
         """A copy of the wrapped layer that holds the normalised weights as its own: the same function."""
+        values = {id(t.kernel): self._normalized(t, False) for t in self._built_targets()}
         layer = type(self.layer).from_config(self.layer.get_config())
         layer.build_from_config(self.layer.get_build_config())
-        values = {id(t.kernel): self._normalized(t, False) for t in self._targets.items}
         for new, old in zip(layer.variables, self.layer.variables, strict=True):
             new.assign(ops.copy(values.get(id(old), old.value)))  # JAX may donate, and delete, shared arrays
         return layer
@@ -125,6 +123,11 @@ class KernelNormalization(keras.layers.Wrapper):
         """The constructor's arguments."""
         own = {"norm": self.norm, "shrink_only": self.shrink_only, "weight_names": self.weight_names}
         return {**super().get_config(), **own}
+
+    def _built_targets(self) -> tuple[Target, ...]:
+        if not self.built:
+            raise ValueError(f"The layer must be built or called first. Received: {self.name!r}, not built")
+        return self._targets.items
 
     def _normalized(self, target: Target, training: bool) -> Tensor:
         kernel = ops.cast(target.kernel.value, wide_dtype(target.kernel))
@@ -159,9 +162,19 @@ def _find_weights(
     return list(found.values())
 
 
+def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"weight_names must be a sequence of names. Received: {names!r}")
+    if not names:
+        raise ValueError(f"weight_names must hold a name, or be None for the usual ones. Received: {names!r}")
+    return tuple(names)
+
+
 def _checked(owner: keras.Layer, kernel: keras.Variable) -> keras.Variable:
     if "float" not in kernel.dtype:
         raise TypeError(f"A kernel must be floating point. Received: {kernel.path!r} of dtype {kernel.dtype}")
+    if 0 in kernel.shape:
+        raise ValueError(f"A kernel must not be empty. Received: {kernel.path!r} of shape {kernel.shape}")
     if getattr(owner, "lora_enabled", False):
         raise ValueError(
             f"A layer with LoRA cannot be normalised. Received: {owner.name!r}, whose LoRA is enabled"
