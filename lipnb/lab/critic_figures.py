@@ -1,0 +1,215 @@
+"""The figures of the chapters on critics with a known answer (G3, G4, G6, H1, H2, H3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lipnb.lab import figures
+from lipnb.lab.distributions import Pair
+from lipnb.lab.line_critics import Cells
+from lipnb.lab.statistics import Interval
+
+__all__ = [
+    "bounded_scores",
+    "depths",
+    "gradient_maps",
+    "line_slopes",
+    "norms_by_place",
+    "ratios_by_pair",
+    "runaway",
+    "shortfall_curves",
+    "weights_and_spectra",
+]
+
+Array = np.ndarray
+INK = "#8a8a8a"
+REAL, FAKE = "#e0702f", "#ffffff"
+STEEPEST = 1.5  # norms above it have the map's last colour
+
+
+def line_slopes(
+    cells: Cells, predicted: Mapping[str, Array], grid: Array, measured: Mapping[str, Array]
+) -> Figure:
+    """Left: δ = G − F and ρ; right: predicted |f′| by kind over the cells (thick), and critics' slopes on ``grid``."""
+    figure, (left, right) = figures.new(2, height=3.3)
+    t = (cells.edges[1:] + cells.edges[:-1]) / 2
+    left.plot(t, cells.delta, color="C0", label="$\\delta = G - F$")
+    left.plot(t, cells.rho, color="C1", label="$\\rho$, density of $\\hat x$")
+    left.axhline(0, color=INK, linewidth=0.8)
+    left.set(xlabel="$t$", title="what the samples fix")
+    left.legend(fontsize=9)
+    for method, slopes in predicted.items():
+        right.plot(t, np.abs(slopes), color=figures.COLORS[method], linewidth=4, alpha=0.35)
+    for method, slopes in measured.items():
+        right.plot(
+            grid, slopes, color=figures.COLORS[method], linewidth=1.3, label=figures.LABELS[method], zorder=3
+        )
+    right.axhline(1, color=INK, linewidth=0.8, linestyle=":")
+    right.set(xlabel="$t$", title="$|f'|$: predicted (pale) and trained", ylim=(0, 2), xlim=(-3, 3))
+    right.legend(fontsize=8.5, loc="lower center")
+    return figure
+
+
+def gradient_maps(
+    planes: Mapping[str, Array], divisors: Mapping[str, float], pair: Pair, real: Array, fake: Array
+) -> Figure:
+    """One panel a method: ‖∇f‖/divisor over the pair's box, samples, segments between some, the level line of 1."""
+    columns = 3
+    rows = -(-len(planes) // columns)
+    figure, axes = figures.new(
+        columns, rows, width=7.4, height=2.35 * rows + 0.7, sharex=True, sharey=True, squeeze=False
+    )
+    side = int(np.sqrt(next(iter(planes.values())).shape[-1]))
+    coordinates = np.linspace(-pair.extent, pair.extent, side)
+    for axis, (method, plane) in zip(axes.flat, planes.items(), strict=False):
+        norms = plane[1].reshape(side, side) / divisors[method]
+        box = [-pair.extent, pair.extent] * 2
+        image = axis.imshow(norms, origin="lower", extent=box, vmin=0, vmax=STEEPEST, interpolation="nearest")
+        axis.contour(coordinates, coordinates, norms, levels=[1.0], colors="white", linewidths=0.8)
+        axis.plot(
+            *np.stack([real[:25], fake[:25]]).transpose(2, 0, 1), color="white", linewidth=0.5, alpha=0.5
+        )
+        axis.plot(*real[:80].T, ".", color=REAL, markersize=3)
+        axis.plot(*fake[:80].T, ".", color=FAKE, markersize=3)
+        divided = "" if divisors[method] == 1 else f"\n(divided by {divisors[method]:.2g})"
+        axis.set_title(figures.LABELS[method] + divided, fontsize=9.5)
+        axis.grid(False)
+        axis.set(xticks=[-3, 0, 3], yticks=[-3, 0, 3])
+    for axis in axes.flat[len(planes) :]:
+        axis.set_axis_off()
+    figure.colorbar(image, ax=axes, shrink=0.5, extend="max", label="$\\|\\nabla f\\|$")
+    return figure
+
+
+def norms_by_place(summaries: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> Figure:
+    """By place, then method: mean gradient norm, 1% to 99% (thick) and the largest (cross), each the mean over trainings."""
+    figure, axes = figures.new(len(summaries), width=7.6, height=0.3 * _most(summaries) + 1.1, sharey=True)
+    for axis, (place, methods) in zip(np.atleast_1d(axes), summaries.items(), strict=True):
+        for y, (method, found) in enumerate(methods.items()):
+            number = {key: np.mean([f[key] for f in found]) for key in ("mean", "p01", "p99", "max")}
+            color = figures.COLORS[method]
+            axis.plot([number["p01"], number["p99"]], [y, y], color=color, linewidth=5, alpha=0.45)
+            axis.plot(number["mean"], y, figures.MARKERS.get(method, "o"), color=color)
+            axis.plot(number["max"], y, "x", color=color)
+        axis.axvline(1, color=INK, linestyle=":")
+        axis.set(title=place, xlabel="gradient norm", xlim=(0, None))
+        axis.set_yticks(range(len(methods)), [figures.LABELS[method] for method in methods])
+    return figure
+
+
+def ratios_by_pair(ratios: Mapping[str, Mapping[str, tuple[Sequence[float], Interval]]]) -> Figure:
+    """By pair (rows) and method (marks): every seed's ratio and the mean with its interval."""
+    figure, axis = figures.new(width=6.6, height=0.55 * len(ratios) + 1.2)
+    methods = list(next(iter(ratios.values())))
+    for row, of in enumerate(ratios.values()):
+        for k, (method, (values, interval)) in enumerate(of.items()):
+            figures.interval(axis, row + 0.16 * (k - len(methods) / 2), values, interval, method)
+    for method in methods:
+        axis.plot([], [], figures.MARKERS[method], color=figures.COLORS[method], label=figures.LABELS[method])
+    axis.axvline(1, color=INK, linestyle=":")
+    axis.set_yticks(range(len(ratios)), list(ratios))
+    axis.set(xlabel="largest gradient norm off the segments / largest on them")
+    axis.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def bounded_scores(scores: Mapping[str, tuple[Sequence[float], Interval]], label: str) -> Figure:
+    """One row a method: a score in 0 … 1 for every seed, the mean and its interval."""
+    figure, axis = figures.new(width=6.4, height=0.32 * len(scores) + 0.9)
+    for y, (method, (values, interval)) in enumerate(reversed(scores.items())):
+        figures.interval(axis, y, values, interval, method)
+    axis.set_yticks(range(len(scores)), [figures.LABELS[method] for method in reversed(scores)])
+    axis.set(xlabel=label, xlim=(0, None))
+    return figure
+
+
+def shortfall_curves(
+    steps: Array, curves: Mapping[str, Mapping[str, Array]], titles: Mapping[str, str]
+) -> Figure:
+    """One panel a pair: shortfall against the step, the mean and range over seeds, by method."""
+    columns = min(2, len(curves))
+    rows = -(-len(curves) // columns)
+    figure, axes = figures.new(
+        columns, rows, width=7.4, height=2.4 * rows + 0.6, sharex=True, sharey=True, squeeze=False
+    )
+    for axis, (pair, methods) in zip(axes.flat, curves.items(), strict=False):
+        for method, values in methods.items():
+            figures.band(axis, steps, values, method)
+        axis.axhline(0, color=INK, linewidth=0.8)
+        axis.set(xscale="log", title=titles[pair], ylim=(-0.05, 1.05))
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("shortfall")
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=9)
+    return figure
+
+
+def weights_and_spectra(kernels: Mapping[str, Array], bound: float) -> Figure:
+    """Left: histogram of w/max|w| of a hidden kernel by method; right: its singular values over the largest."""
+    figure, (left, right) = figures.new(2, height=3.1)
+    for method, kernel in kernels.items():
+        color, label = figures.COLORS[method], figures.LABELS[method]
+        share = np.ravel(kernel) / np.max(np.abs(kernel))
+        left.hist(share, bins=np.linspace(-1, 1, 42), density=True, color=color, alpha=0.5, label=label)
+        sigma = np.linalg.svd(kernel, compute_uv=False)
+        right.plot(np.arange(len(sigma)) + 1, sigma / sigma[0], color=color, label=label)
+    left.set(xlabel="weight / largest weight", ylabel="density", yscale="log")
+    right.set(xlabel="$k$", ylabel="$\\sigma_k\\,/\\,\\sigma_1$", yscale="log", ylim=(1e-3, 1.5))
+    right.legend(fontsize=9)
+    left.set_title(f"hidden kernel ($c$ = {bound:g})")
+    right.set_title("its singular values")
+    return figure
+
+
+def runaway(scales: Array, values: Mapping[float, Array], norm: float) -> Figure:
+    """Objective (gap − Frobenius penalty) along the scaling of all kernels, one curve for each strength."""
+    figure, axis = figures.new(width=5.6, height=3.0)
+    for (strength, value), dash in zip(values.items(), ("-", "--", "-.", ":"), strict=False):
+        axis.plot(
+            norm * scales, value, dash, color=figures.COLORS["frobenius_penalty"], label=f"λ = {strength:g}"
+        )
+    axis.axhline(0, color=INK, linewidth=0.8)
+    axis.set(xscale="log", yscale="symlog", xlabel="Frobenius norm of each kernel", ylabel="gap − penalty")
+    axis.legend(fontsize=9)
+    return figure
+
+
+def depths(
+    start: Mapping[str, Mapping[int, Sequence[float]]],
+    end: Mapping[str, Mapping[int, Sequence[float]]],
+    score: Mapping[str, Mapping[int, Sequence[float]]],
+    styles: Mapping[str, tuple[str, str]],
+) -> Figure:
+    """Against hidden layers: gradient of the first kernel at the start and after training, and the shortfall.
+
+    ``styles`` gives each series (method, line style).
+    """
+    panels: list[tuple[str, Any]] = [
+        ("gradient, at the start", start),
+        ("after training", end),
+        ("shortfall", score),
+    ]
+    panels = [(title, of) for title, of in panels if of]
+    figure, axes = figures.new(len(panels), width=7.8, height=3.2)
+    for axis, (title, of) in zip(np.atleast_1d(axes), panels, strict=True):
+        for name, series in of.items():
+            method, dash = styles[name]
+            values = np.array([series[depth] for depth in sorted(series)]).T
+            figures.band(axis, sorted(series), values, method, name=name, linestyle=dash)
+        axis.set(xlabel="hidden layers", title=title)
+        axis.set_xticks(sorted(series))
+        if title != "shortfall":
+            axis.set_yscale("log")
+    handles, names = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=9)
+    return figure
+
+
+def _most(summaries: Mapping[str, Mapping[str, Any]]) -> int:
+    return max((len(of) for of in summaries.values()), default=1)
