@@ -94,6 +94,11 @@ def fill(weights):
             weight.assign(0.4 * generator.normal(size=tuple(weight.shape)))
 
 
+def tensor(x):
+    """On PyTorch an array times a tensor in a gradient is an error."""
+    return ops.convert_to_tensor(x, "float32")
+
+
 def numpy(x):
     return ops.convert_to_numpy(ops.copy(x)).astype("float64")
 
@@ -104,8 +109,7 @@ def gradients(layer, x, variables):
 
     def loss():
         y = ops.tanh(layer(x, training=True))
-        c = np.linspace(-1, 1, int(np.prod(y.shape))).reshape(y.shape)
-        return ops.sum(y * c.astype("float32"))
+        return ops.sum(y * tensor(np.linspace(-1, 1, int(np.prod(y.shape))).reshape(y.shape)))
 
     def step():
         return value_and_grad(loss, variables, others)[1]

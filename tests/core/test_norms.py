@@ -221,10 +221,12 @@ def test_normalization_of_zero_and_its_gradient():
     zero = np.zeros((1, 3), "float32")
     np.testing.assert_array_equal(numpy(l2_normalize(ops.convert_to_tensor(zero))), zero)
     weights = np.array([[1.0, 2, 3]], "float32")
-    assert np.all(np.isfinite(numpy(input_gradient(lambda x: weights * l2_normalize(x), zero))))
+    assert np.all(
+        np.isfinite(numpy(input_gradient(lambda x: l2_normalize(x) * ops.convert_to_tensor(weights), zero)))
+    )
     x = np.array([[3.0, 0, 4]], "float32")  # gradient of w·x/‖x‖ is (w − (w·x̂)x̂)/‖x‖
     expected = (weights - 3.0 * x / 5) / 5
-    actual = numpy(input_gradient(lambda x: weights * l2_normalize(x), x))
+    actual = numpy(input_gradient(lambda x: l2_normalize(x) * ops.convert_to_tensor(weights), x))
     np.testing.assert_allclose(actual, expected, atol=10 * EPS32)
 
 

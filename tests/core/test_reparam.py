@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from numpy.lib.stride_tricks import sliding_window_view
-from reparam_cases import IMAGES, KINDS, SEQUENCES, as_matrix, gradients, numpy, top_slope, wrap
+from reparam_cases import IMAGES, KINDS, SEQUENCES, as_matrix, gradients, numpy, tensor, top_slope, wrap
 
 from lipnb.autodiff import value_and_grad
 from lipnb.conv_matrix import conv_matrix
@@ -155,7 +155,7 @@ def test_dense_numbers_are_those_of_a_float64_oracle_on_every_backend():
     u, v = iterated(w, u, 15)
     for _ in range(10):
         _, (actual,) = value_and_grad(
-            lambda: ops.sum(layer(x, training=True) * c.astype("float32")),
+            lambda: ops.sum(layer(x, training=True) * tensor(c)),
             layer.trainable_variables,
             layer.non_trainable_variables,
         )
