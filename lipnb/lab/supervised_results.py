@@ -126,19 +126,23 @@ def _order(item: tuple[str, Group]) -> int:
     return METHODS.index(item[0])
 
 
-def tuned(records: Sequence[Record], rule_batch: int = 64) -> dict[str, float]:
-    """The strength of each method by the rule: the best final accuracy on validation images; the weakest of equal ones.
+def tuned(records: Sequence[Record], batch: int = 64) -> dict[str, float]:
+    """The strength of each method by the one-standard-error rule, from the tuning runs at ``batch``.
 
-    Of the tuning runs at the batch ``rule_batch``. Methods with no strength ("none") have 0.
+    The strongest whose final accuracy on the n validation images is within √(p(1 − p)/n) of the method's best one, p.
     """
-    best: dict[str, tuple[float, float]] = {}
+    tried: dict[str, list[tuple[float, float, int]]] = {}
     for record in records:
         p = record["parameters"]
-        if p["batch"] != rule_batch or record["diverged_at"] is not None:
-            continue
-        candidate = (record["history"][-1]["test_accuracy"], -p["strength"])
-        best[p["method"]] = max(best.get(p["method"], candidate), candidate)
-    return {method: -negative for method, (_, negative) in best.items()}
+        if p["batch"] == batch and record["diverged_at"] is None:
+            accuracy = record["history"][-1]["test_accuracy"]
+            tried.setdefault(p["method"], []).append((accuracy, p["strength"], record["test_images"]))
+    strengths = {}
+    for method, runs in tried.items():
+        best, _, n = max(runs)
+        floor = best - math.sqrt(best * (1 - best) / n)
+        strengths[method] = max(strength for accuracy, strength, _ in runs if accuracy >= floor)
+    return strengths
 
 
 def scale(found: Mapping[Any, Group], profile: str) -> str:

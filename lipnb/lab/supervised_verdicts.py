@@ -20,6 +20,7 @@ from lipnb.lab.supervised_results import (
     lost_under_attack,
     reached,
     scale,
+    settings,
     side,
     value,
 )
@@ -44,8 +45,8 @@ RULE_A2 = (
     "lost under attack and with the final gap of training and test accuracy all lie above 0"
 )
 RULE_D2 = (
-    "In every setting, the 95% t-intervals, paired by seed, of the log-ratios (l2 penalty over no penalty) of the proven "
-    "bound, of the lower bound found and of the mean input gradient all lie below 0"
+    "At the strongest l2 penalty tried, wherever it ran, the 95% t-intervals, paired by seed, of the log-ratios (l2 penalty "
+    "over no penalty) of the proven bound, of the lower bound found and of the mean input gradient all lie below 0"
 )
 RULE_F2 = (
     "With the largest training set, at a small and at a large batch, the 95% t-intervals, paired by seed, of final test "
@@ -130,41 +131,52 @@ def verdict_a2(
 # D2 -------------------------------------------------------------------------------------------------------
 
 
-def decay_effects(by_setting: Mapping[Setting, ByMethod]) -> dict[Setting, dict[str, Interval]]:
-    """log₂ of l2 over no penalty for each of ``SENSITIVITIES``, where a setting has both."""
-    return {
-        setting: {key: log_ratio(members["l2"], members["none"], key) for key in SENSITIVITIES}
-        for setting, members in by_setting.items()
-        if {"l2", "none"} <= set(members)
+def decay_effects(
+    found: Mapping[tuple[Setting, str, float], Group],
+) -> dict[tuple[Setting, float], dict[str, Interval]]:
+    """log₂ of l2 over no penalty for each of ``SENSITIVITIES``, by setting and strength, weakest first."""
+    pairs = {
+        (setting, strength): (group, found[setting, "none", 0.0])
+        for (setting, method, strength), group in found.items()
+        if method == "l2" and (setting, "none", 0.0) in found
     }
+    ordered = sorted(
+        pairs, key=lambda key: (settings(found).index(key[0]) if pairs[key][0].finished else 99, key[1])
+    )
+    return {key: {name: log_ratio(*pairs[key], name) for name in SENSITIVITIES} for key in ordered}
 
 
 def verdict_d2(
-    effects: Mapping[Setting, Mapping[str, Interval]],
+    effects: Mapping[tuple[Setting, float], Mapping[str, Interval]],
     found: Mapping[Any, Group],
     checks: Mapping[str, bool],
     *,
     profile: str,
 ) -> verdicts.Verdict:
     """D2 by ``RULE_D2`` and the ``checks`` of its traps; "open" where fewer than two pairs leave no interval."""
-    intervals = [i for row in effects.values() for i in row.values()]
+    strongest = max((strength for _, strength in effects), default=0.0)
+    judged = {key: row for key, row in effects.items() if key[1] == strongest}
+    intervals = [i for row in judged.values() for i in row.values()]
     known = bool(intervals) and all(i.known for i in intervals)
     told = "; ".join(
         f"{setting.label}: " + ", ".join(f"{SENSITIVITIES[k]} {2**i.mean:.2f}" for k, i in row.items())
-        for setting, row in effects.items()
+        for (setting, _), row in judged.items()
     )
     return verdicts.experiment(
         "D2",
         all(side(i) == -1 for i in intervals) and all(checks.values()) if known else None,
         rule=RULE_D2,
         summary=(
-            "l2 is weight decay under plain gradient descent only. The l2 penalty multiplies, by the geometric mean over "
-            f"seeds. {told or 'No runs yet'}."
+            "l2 is weight decay under plain gradient descent only. At the strongest strength tried, "
+            f"{strongest:g}, the l2 penalty multiplies (geometric mean over seeds). {told or 'No runs yet'}."
         ),
         scale=scale(found, profile),
         profile=profile,
         runs=_names(found, ("none", "l2")),
-        numbers={s.label: {k: i.numbers() for k, i in row.items()} for s, row in effects.items()},
+        numbers={
+            f"{s.label}, strength {strength:g}": {k: i.numbers() for k, i in row.items()}
+            for (s, strength), row in effects.items()
+        },
     )
 
 
