@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lipnb.lab import circles, figures
 from lipnb.lab.shrinkage import frobenius_flow, spectral_flow
 from lipnb.lab.statistics import Interval
-from lipnb.lab.supervised_results import Group, Setting, lost_under_attack
+from lipnb.lab.supervised_results import Group, Key, Setting, lost_under_attack
 
 __all__ = [
     "attack_against_certificate",
@@ -98,7 +98,10 @@ def attack_against_certificate(
 def tendency(members: Sequence[Group]) -> Figure:
     """Both ends of each run's constant against the labels it loses under attack and its gap of accuracy."""
     figure, axes = figures.new(2, 2, width=8.4, height=6.2, sharey="row", sharex="col")
-    rows = ((lost_under_attack, "labels lost under attack"), ("end_gap", "training − test accuracy"))
+    rows: tuple[tuple[Key, str], ...] = (
+        (lost_under_attack, "labels lost under attack"),
+        ("end_gap", "training − test accuracy"),
+    )
     columns = (("estimate", "lower bound found"), ("bound", "proven bound"))
     for row, (key, y_label) in zip(axes, rows, strict=True):
         for axis, (constant, x_label) in zip(row, columns, strict=True):

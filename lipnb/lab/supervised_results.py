@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
+from numpy.typing import ArrayLike
 
 from lipnb.lab import grid
 from lipnb.lab.figures import LABELS
@@ -17,6 +18,7 @@ from lipnb.lab.statistics import Interval, mean_interval, paired_difference
 __all__ = [
     "RIVALS",
     "Group",
+    "Key",
     "Setting",
     "chosen",
     "compare",
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 Record = dict[str, Any]
+Key = str | Callable[[Record], float]
+"""A quantity of a run: see :func:`value`."""
 RIVALS = ("none", "l2", "adversarial")  # what spectral norm regularization is held against in F2
 METHODS = ("none", "l2", "adamw", "spectral_penalty", "adversarial", "gradient_penalty", "one_sided")
 COUNTED = 10  # runs of a setting below which no correlation is computed
@@ -74,11 +78,11 @@ class Group:
         """The runs that did not diverge."""
         return {seed: run for seed, run in self.runs.items() if run["diverged_at"] is None}
 
-    def values(self, key: str | Callable[[Record], float]) -> np.ndarray:
+    def values(self, key: Key) -> np.ndarray:
         """``key`` of each finished run, see :func:`value`."""
         return np.array([value(run, key) for run in self.finished.values()])
 
-    def interval(self, key: str | Callable[[Record], float]) -> Interval:
+    def interval(self, key: Key) -> Interval:
         """Mean of :meth:`values` with its 95% t-interval."""
         return mean_interval(self.values(key))
 
@@ -96,7 +100,7 @@ def groups(records: Sequence[Record]) -> dict[tuple[Setting, str, float], Group]
     return {key: Group(*key, runs) for key, runs in found.items()}
 
 
-def settings(found: dict[tuple[Setting, str, float], Group]) -> list[Setting]:
+def settings(found: Mapping[tuple[Setting, str, float], Group]) -> list[Setting]:
     """The settings in which a run ended: more images first, clean labels first, small batches first."""
     ended = {setting for (setting, _, _), group in found.items() if group.finished}
     return sorted(ended, key=lambda s: (s.network, -s.train, s.noise, s.batch))
@@ -162,7 +166,7 @@ def scale(found: Mapping[Any, Group], profile: str) -> str:
 # One run --------------------------------------------------------------------------------------------------
 
 
-def value(run: Record, key: str | Callable[[Record], float]) -> float:
+def value(run: Record, key: Key) -> float:
     """A number of a finished run: a function of it, an entry of its last measurement, or of ``final``.
 
     Besides those: ``loss_gap`` (cross-entropy on test less on training images) and ``end_gap`` (accuracy on training
@@ -206,18 +210,19 @@ def lost_under_attack(run: Record) -> float:
 # Several runs ---------------------------------------------------------------------------------------------
 
 
-def compare(a: Group, b: Group, key: str | Callable[[Record], float]) -> Interval:
+def compare(a: Group, b: Group, key: Key) -> Interval:
     """Mean of a − b over the seeds that both have, with the 95% t-interval of the pairs' differences."""
     shared = [seed for seed in a.finished if seed in b.finished]
-    return paired_difference(*([value(g.finished[seed], key) for seed in shared] for g in (a, b)))
+    first, second = ([value(group.finished[seed], key) for seed in shared] for group in (a, b))
+    return paired_difference(first, second)
 
 
-def log_ratio(a: Group, b: Group, key: str | Callable[[Record], float]) -> Interval:
+def log_ratio(a: Group, b: Group, key: Key) -> Interval:
     """As :func:`compare`, of the logarithms to base 2: −1 means that a has half of b's value."""
     return compare(a, b, lambda run: math.log2(value(run, key)))
 
 
-def correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> Interval:
+def correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Interval:
     """Spearman's rank correlation of two quantities over runs, with its 95% percentile bootstrap interval.
 
     Unknown ends below ``COUNTED`` runs, or where one of the two is the same in all.

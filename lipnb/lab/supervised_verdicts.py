@@ -12,6 +12,7 @@ from lipnb.lab.statistics import Interval
 from lipnb.lab.supervised_results import (
     RIVALS,
     Group,
+    Key,
     Setting,
     compare,
     correlation,
@@ -73,7 +74,7 @@ def tendencies(
     groups_by_setting: Mapping[Setting, Sequence[Group]],
 ) -> dict[Setting, dict[tuple[str, str], Interval]]:
     """Spearman's correlation of a constant (``bound``, ``estimate``) with each of ``TENDENCIES``, setting by setting."""
-    outcome = {"lost": lost_under_attack, "end_gap": "end_gap"}
+    outcome: dict[str, Key] = {"lost": lost_under_attack, "end_gap": "end_gap"}
     found: dict[Setting, dict[tuple[str, str], Interval]] = {}
     for setting, members in groups_by_setting.items():
         runs = [run for group in members for run in group.finished.values()]
