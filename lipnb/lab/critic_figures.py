@@ -34,23 +34,23 @@ STEEPEST = 1.5  # norms above it have the map's last colour
 def line_slopes(
     cells: Cells, predicted: Mapping[str, Array], grid: Array, measured: Mapping[str, Array]
 ) -> Figure:
-    """Left: δ = G − F and ρ; right: predicted |f′| by kind over the cells (thick), and critics' slopes on ``grid``."""
-    figure, (left, right) = figures.new(2, height=3.3)
+    """Left: δ = G − F and ρ; then, method by method, the best f′ over the cells (pale) and critics' f′ on ``grid``."""
+    figure, axes = figures.new(1 + len(predicted), width=8.2, height=2.9, sharex=True)
     t = (cells.edges[1:] + cells.edges[:-1]) / 2
-    left.plot(t, cells.delta, color="C0", label="$\\delta = G - F$")
-    left.plot(t, cells.rho, color="C1", label="$\\rho$, density of $\\hat x$")
-    left.axhline(0, color=INK, linewidth=0.8)
-    left.set(xlabel="$t$", title="what the samples fix")
-    left.legend(fontsize=9)
-    for method, slopes in predicted.items():
-        right.plot(t, np.abs(slopes), color=figures.COLORS[method], linewidth=4, alpha=0.35)
-    for method, slopes in measured.items():
-        right.plot(
-            grid, slopes, color=figures.COLORS[method], linewidth=1.3, label=figures.LABELS[method], zorder=3
-        )
-    right.axhline(1, color=INK, linewidth=0.8, linestyle=":")
-    right.set(xlabel="$t$", title="$|f'|$: predicted (pale) and trained", ylim=(0, 2), xlim=(-3, 3))
-    right.legend(fontsize=8.5, loc="lower center")
+    axes[0].plot(t, cells.delta, color="C0", label="$\\delta = G - F$")
+    axes[0].plot(t, cells.rho, color="C1", label="$\\rho$, density of $\\hat x$")
+    axes[0].set(title="what the samples fix", xlim=(-3, 3), ylim=(-0.45, 0.75))
+    axes[0].legend(fontsize=8.5, loc="upper center")
+    for axis, (method, slopes) in zip(axes[1:], predicted.items(), strict=True):
+        color = figures.COLORS[method]
+        axis.plot(t, slopes, color=color, linewidth=5, alpha=0.3, label="best")
+        for k, values in enumerate(measured.get(method, ())):
+            axis.plot(grid, values, color=color, linewidth=1.2, label="trained" if k == 0 else None)
+        axis.set(title=f"$f'$: {figures.LABELS[method]}", ylim=(-1.7, 1.7))
+        axis.legend(fontsize=8.5, loc="upper center", ncols=2)
+    for axis in axes:
+        axis.axhline(0, color=INK, linewidth=0.8)
+        axis.set_xlabel("$t$")
     return figure
 
 

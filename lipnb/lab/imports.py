@@ -22,6 +22,8 @@ AFTER_RUNS = {
     "confounder_results.py",
     "critic_figures.py",
     "critic_results.py",
+    "critic_tables.py",
+    "critic_verdicts.py",
     "figures.py",
     "headline.py",
     "shrinkage.py",
