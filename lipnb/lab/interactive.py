@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from IPython.display import display
 
 from lipnb.lab import paths
 from lipnb.lab.figures import COLORS
 
-__all__ = ["power_iteration_html", "show_power_iteration"]
+__all__ = ["conv_norm_html", "power_iteration_html", "show_conv_norm", "show_power_iteration"]
 
 
 def power_iteration_html(identifier: str) -> str:
@@ -25,17 +26,36 @@ def power_iteration_html(identifier: str) -> str:
     ValueError
         Where identifier is not of that form.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", identifier):
-        raise ValueError(
-            f"identifier must be lower-case letters, digits and hyphens. Received: {identifier!r}"
-        )
-    page = (paths.ASSETS / "power_iteration.html").read_text(encoding="utf-8")
     colors = {"U": COLORS["estimate"], "AXIS": COLORS["spectral_norm"], "VALUE": COLORS["exact"]}
-    for name, text in {"ID": identifier, **colors}.items():
-        page = page.replace(f"__{name}__", text)
-    return page
+    return _page("power_iteration.html", identifier, colors)
+
+
+def conv_norm_html(identifier: str) -> str:
+    """HTML of the norm of a convolution with one filter on 16×16: sliders from smooth to random, size and stride.
+
+    Parameters and errors as for :func:`power_iteration_html`. The page shows the kernel divided by its reshaped
+    norm, the convolution's norm between 1 and ⌈k/s⌉, and the input that attains it.
+    """
+    colors = {"PLUS": COLORS["spectral_norm"], "MINUS": COLORS["estimate"], "BAR": COLORS["operator_norm"]}
+    return _page("conv_norm.html", identifier, colors)
 
 
 def show_power_iteration(identifier: str, alt: str) -> None:
     """Display the figure; where no HTML is shown, ``alt`` says what it holds and which still figure stands in."""
     display({"text/html": power_iteration_html(identifier), "text/plain": alt}, raw=True)
+
+
+def show_conv_norm(identifier: str, alt: str) -> None:
+    """Display the figure, with ``alt`` as for :func:`show_power_iteration`."""
+    display({"text/html": conv_norm_html(identifier), "text/plain": alt}, raw=True)
+
+
+def _page(asset: str, identifier: str, colors: Mapping[str, str]) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", identifier):
+        raise ValueError(
+            f"identifier must be lower-case letters, digits and hyphens. Received: {identifier!r}"
+        )
+    page = (paths.ASSETS / asset).read_text(encoding="utf-8")
+    for name, text in {"ID": identifier, **colors}.items():
+        page = page.replace(f"__{name}__", text)
+    return page

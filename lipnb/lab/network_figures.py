@@ -121,5 +121,5 @@ def _exact(axis: Axes, exact: Sequence[tuple[float, float]]) -> None:
     axis.axvline(1, color=figures.COLORS["exact"], linewidth=1.6, label="exact")
     axis.plot(bounds, rows, "<", color=figures.COLORS["bound"], label="product bound")
     axis.plot(found, rows, ">", color=figures.COLORS["estimate"], label="found")
-    axis.set(yticks=[], xlabel="share of the exact constant", xlim=(0.8, 1.75), ylim=(-0.7, len(exact) + 2.4))
+    axis.set(yticks=[], xlabel="share of the exact one", xlim=(0.8, 1.75), ylim=(-0.7, len(exact) + 2.4))
     axis.legend(fontsize=8.5, loc="upper right")

@@ -1,10 +1,14 @@
-"""The interactive figure computes what NumPy computes, by mouse and by keyboard, and asks nobody for anything."""
+"""The interactive figures compute what NumPy computes, by mouse and by keyboard, and ask nobody for anything."""
 
 from __future__ import annotations
+
+import json
+import math
 
 import numpy as np
 import pytest
 
+from lipnb.convolutions import conv_norm
 from lipnb.lab import interactive
 from lipnb.lab.linear_algebra import iterates
 
@@ -13,9 +17,18 @@ MOST = 40
 
 @pytest.fixture
 def page(browser, tmp_path):
-    """The figure alone on a page; ``page.seen`` collects requests and errors."""
+    """Power iteration alone on a page; ``page.seen`` collects requests and errors."""
+    yield from _opened(browser, tmp_path, interactive.power_iteration_html("fig"))
+
+
+@pytest.fixture
+def conv_page(browser, tmp_path):
+    """The norm of a convolution alone on a page."""
+    yield from _opened(browser, tmp_path, interactive.conv_norm_html("fig"))
+
+
+def _opened(browser, tmp_path, html):
     file = tmp_path / "figure.html"
-    html = interactive.power_iteration_html("fig")
     file.write_text(f'<!doctype html><meta charset="utf-8"><body>{html}</body>', encoding="utf-8")
     opened = browser.new_page(viewport={"width": 390, "height": 900})
     opened.seen = []
@@ -39,8 +52,9 @@ def _shown(page):
     return float(root.get_attribute("data-estimate")), float(root.get_attribute("data-degrees"))
 
 
-def test_html_is_self_contained():
-    html = interactive.power_iteration_html("fig")
+@pytest.mark.parametrize("make", [interactive.power_iteration_html, interactive.conv_norm_html])
+def test_html_is_self_contained(make):
+    html = make("fig")
     assert "://" not in html
     assert "__" not in html
     assert 'id="fig"' in html
@@ -48,8 +62,9 @@ def test_html_is_self_contained():
 
 @pytest.mark.parametrize("identifier", ["", "Fig", "a b", '"><script>', "1a"])
 def test_identifier_must_be_plain(identifier):
-    with pytest.raises(ValueError, match="Received"):
-        interactive.power_iteration_html(identifier)
+    for make in (interactive.power_iteration_html, interactive.conv_norm_html):
+        with pytest.raises(ValueError, match="Received"):
+            make(identifier)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +109,43 @@ def test_no_request_but_the_page_and_no_error(page):
     page.fill("#fig-gap", "0.3")
     assert len(page.seen) == 1
     assert page.seen[0].startswith("file:")
+
+
+# The norm of a convolution -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "setting", [(0, 3, 1), (1, 5, 1), (0.4, 7, 2), (0.8, 4, 3), (0.5, 1, 1), (0.3, 2, 7)]
+)
+def test_convolutions_norm_is_lipnbs(conv_page, setting):
+    share, size, stride = setting
+    for name, value in zip(("share", "size", "stride"), setting, strict=True):
+        conv_page.fill(f"#fig-{name}", str(value))
+    root = conv_page.locator("#fig")
+    taps = np.array(json.loads(root.get_attribute("data-kernel")), float).reshape(size, size, 1, 1)
+    shown, bound = (float(root.get_attribute(f"data-{name}")) for name in ("ratio", "bound"))
+    assert np.linalg.norm(taps) == pytest.approx(1, rel=1e-12)
+    assert shown == pytest.approx(conv_norm(taps, (16, 16, 1), stride), rel=1e-5)
+    assert bound == math.ceil(size / stride)
+    assert 1 - 1e-9 <= shown <= bound + 1e-9
+    assert f"{shown:.4f}" in conv_page.inner_text("#fig .readout")
+    assert np.allclose(taps, taps[0, 0]) is (share == 0 or size == 1)
+
+
+def test_convolutions_button_and_keyboard_change_the_kernel(conv_page):
+    root = conv_page.locator("#fig")
+    before = root.get_attribute("data-kernel")
+    conv_page.click("#fig [data-next]")
+    random = root.get_attribute("data-kernel")
+    conv_page.focus("#fig-size")
+    conv_page.keyboard.press("ArrowRight")
+    assert len({before, random, root.get_attribute("data-kernel")}) == 3
+    assert conv_page.inner_text("#fig [data-for=size]") == "4×4"
+
+
+def test_convolutions_controls_have_labels_fit_a_phone_and_ask_for_nothing(conv_page):
+    labels = conv_page.eval_on_selector_all("#fig input", "inputs => inputs.map(i => i.labels.length)")
+    assert labels == [1, 1, 1]
+    assert conv_page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert len(conv_page.seen) == 1
+    assert conv_page.seen[0].startswith("file:")
