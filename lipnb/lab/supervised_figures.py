@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lipnb.lab import circles, figures
 from lipnb.lab.shrinkage import frobenius_flow, spectral_flow
 from lipnb.lab.statistics import Interval
-from lipnb.lab.supervised_results import Group, Key, Setting, lost_under_attack
+from lipnb.lab.supervised_results import METHODS, Group, Key, Setting, lost_under_attack
 
 __all__ = [
     "attack_against_certificate",
@@ -42,10 +42,10 @@ def certificate(constant: float, x: float) -> Figure:
         left.plot([x - radius, x + radius], [y * slope * x] * 2, color=COLORS[key], linewidth=4, label=name)
     left.plot([x, x], [-slope * x, slope * x], "o:", color=INK, linewidth=1.2)
     left.annotate("$m$", (x, 0), (6, 8), textcoords="offset points")
-    left.axvline(0, color=INK, linestyle="--", linewidth=1)
-    left.set(xlabel="input", ylabel="logits", ylim=(-3.1 * slope * x, 3.9 * slope * x))
+    left.plot([0, 0], [-3 * slope * x, 2.4 * slope * x], "--", color=INK, linewidth=1)
+    left.set(xlabel="input", ylabel="logits", ylim=(-3.1 * slope * x, 4.2 * slope * x))
     left.legend(fontsize=8.5, loc="upper left", ncols=2)
-    point, reach = np.array([slope * x, -slope * x]), 2.6 * slope * x
+    point, reach = np.array([slope * x, -slope * x]), 3.2 * slope * x
     right.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$f_1$", ylabel="$f_2$")
     right.plot([-reach, reach], [-reach, reach], "--", color=INK, linewidth=1)
     for radius, key in ((margin / np.sqrt(2), "exact"), (margin, "bound")):
@@ -102,16 +102,19 @@ def tendency(members: Sequence[Group]) -> Figure:
         (lost_under_attack, "labels lost under attack"),
         ("end_gap", "training − test accuracy"),
     )
-    columns = (("estimate", "lower bound found"), ("bound", "proven bound"))
+    columns, shown = (("estimate", "lower bound found"), ("bound", "proven bound")), set[str]()
     for row, (key, y_label) in zip(axes, rows, strict=True):
-        for axis, (constant, x_label) in zip(row, columns, strict=True):
-            for g in members:
+        for axis, (constant, _) in zip(row, columns, strict=True):
+            for g in sorted(members, key=lambda g: (METHODS.index(g.method), g.strength)):
+                mark, label = figures.MARKERS[g.method], None if g.method in shown else g.label
                 axis.plot(
-                    g.values(constant), g.values(key), figures.MARKERS[g.method], color=COLORS[g.method], alpha=0.75,
-                    label=g.label,
-                )  # fmt: skip
+                    g.values(constant), g.values(key), mark, color=COLORS[g.method], alpha=0.75, label=label
+                )
+                shown.add(g.method)
             figures.log_axis(axis, "x")
-            axis.set(xlabel=x_label if row is axes[1] else "", ylabel=y_label if axis is row[0] else "")
+        row[0].set_ylabel(y_label)
+    for axis, (_, x_label) in zip(axes[1], columns, strict=True):
+        axis.set_xlabel(x_label)
     _legend(figure, axes[0, 0], columns=4)
     return figure
 

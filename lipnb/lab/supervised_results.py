@@ -16,6 +16,7 @@ from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import Interval, mean_interval, paired_difference
 
 __all__ = [
+    "METHODS",
     "RIVALS",
     "Group",
     "Key",
