@@ -164,7 +164,7 @@ def depthwise(wrapper: str) -> tuple[float, bool, str]:
 
 def kinds(wrapper: str) -> tuple[float, bool, str]:
     """Of LSTM, SeparableConv2D and MultiHeadAttention: how many cannot be wrapped."""
-    shapes = {layers.LSTM(2): [(1, 3, 4)], layers.SeparableConv2D(2, 3): [(1, 4, 4, 4)]}
+    shapes: dict[Any, list] = {layers.LSTM(2): [(1, 3, 4)], layers.SeparableConv2D(2, 3): [(1, 4, 4, 4)]}
     shapes[layers.MultiHeadAttention(1, 2)] = [(1, 3, 4)] * 2
     refused = []
     for layer, inputs in shapes.items():

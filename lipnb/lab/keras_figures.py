@@ -38,14 +38,14 @@ def paths_and_training(
     axes[0].plot(*goal, "x", color=INK, markersize=9, markeredgewidth=2)
     axes[0].annotate("$V$", goal, xytext=(6, 2), textcoords="offset points")
     for name, path in paths.items():
-        _draw(axes[0], name, *path.T, mark=False)
+        _draw(axes[0], name, *path.T)
         axes[0].plot(*path[-1], figures.MARKERS.get(LOOK[name][0], "o"), color=_color(name), markersize=8)
     axes[0].plot(*next(iter(paths.values()))[0], "o", color=INK)
     axes[0].set(xlim=(-0.35, 2.2), ylim=(-1.05, 1.5), aspect="equal", xlabel="$s_1$", ylabel="$s_2$")
     axes[0].set_title("weights diag($s_1$, $s_2$)")
     axes[0].grid(False)
     for name, curve in curves.items():
-        _draw(axes[1], name, np.arange(len(curve)), curve, mark=False)
+        _draw(axes[1], name, np.arange(len(curve)), curve)
     axes[1].set(xlabel="step", title="loss / least loss with $\\|W\\|_2 \\leq 1$", ylim=(0.9, 3))
     axes[1].legend(loc="upper right", fontsize=9)
     return figure
@@ -54,11 +54,11 @@ def paths_and_training(
 def gradients(reports: Mapping[str, dict[str, Any]], exact: np.ndarray) -> Figure:
     """Each backend's gradients, entry by entry, against finite differences ``exact`` of the reparametrisation."""
     figure, axes = figures.new(len(reports), height=3.3, sharey=True)
-    reach = 1.15 * max(
-        np.max(np.abs(exact)), *(np.max(np.abs(r["gradients"]["divide"])) for r in reports.values())
-    )
+    entries = np.concatenate([exact.ravel(), *(r["gradients"]["divide"] for r in reports.values())])
+    margin = 0.08 * np.ptp(entries)
+    low, high = np.min(entries) - margin, np.max(entries) + margin
     for axis, (backend, report) in zip(axes, reports.items(), strict=True):
-        axis.plot([-reach, reach], [-reach, reach], color=INK, linewidth=1)
+        axis.plot([low, high], [low, high], color=INK, linewidth=1)
         for name, size, filled in (("divide", 9, False), ("keras", 6, True), ("lipnb", 4.5, True)):
             face = _color(name) if filled else "none"
             axis.plot(
@@ -71,7 +71,7 @@ def gradients(reports: Mapping[str, dict[str, Any]], exact: np.ndarray) -> Figur
                 linestyle="none",
                 label=LOOK[name][1] if name != "divide" else "constraint",
             )
-        axis.set(title=BACKENDS[backend], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        axis.set(title=BACKENDS[backend], xlim=(low, high), ylim=(low, high), aspect="equal")
         axis.set_xlabel("finite difference")
     axes[0].set_ylabel("backend's gradient")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
@@ -81,18 +81,20 @@ def gradients(reports: Mapping[str, dict[str, Any]], exact: np.ndarray) -> Figur
 def two_behaviours(reports: Mapping[str, dict[str, Any]]) -> Figure:
     """Left: training losses with Keras's wrapper by backend; right: norms of the kernel that inference uses."""
     figure, axes = figures.new(2, height=3.1, width_ratios=[1.2, 1])
-    dashes = {"tensorflow": "-", "torch": (0, (2, 2)), "jax": "-."}
+    lines = {"tensorflow": ("-", 4.5, 0.45), "torch": ((0, (3, 2)), 1.8, 1.0), "jax": ("-", 1.8, 1.0)}
     for backend, report in reports.items():
-        curve = report["curves"]["keras"]
-        axes[0].plot(curve, linestyle=dashes[backend], color=_color("keras"), label=BACKENDS[backend])
+        dash, width, alpha = lines[backend]
+        options = {"linestyle": dash, "linewidth": width, "alpha": alpha, "label": BACKENDS[backend]}
+        color = INK if backend == "jax" else _color("keras")
+        axes[0].plot(report["curves"]["keras"], color=color, **options)
     axes[0].set(xlabel="step", title="Keras's wrapper: loss / least loss", ylim=(0.9, 3))
     axes[0].legend(fontsize=9)
     for row, backend in enumerate(reports):
-        for name in ("keras", "lipnb"):
+        for name, shift in (("keras", -0.15), ("lipnb", 0.15)):
             found = {(c["check"], c["wrapper"]): c["number"] for c in reports[backend]["checks"]}
             axes[1].plot(
                 found["inference", name],
-                row,
+                row + shift,
                 figures.MARKERS[LOOK[name][0]],
                 color=_color(name),
                 markersize=8,
@@ -133,12 +135,12 @@ def _color(name: str) -> str:
     return figures.COLORS[LOOK[name][0]]
 
 
-def _draw(axis: Any, name: str, x: Any, y: Any, mark: bool) -> None:
+def _draw(axis: Any, name: str, x: Any, y: Any) -> None:
     axis.plot(
         x,
         y,
         LOOK[name][2],
         color=_color(name),
         label=LOOK[name][1],
-        linewidth=2.4 if name == "keras" else 1.8,
+        linewidth={"divide": 3.2, "keras": 2.6}.get(name, 1.8),
     )

@@ -11,15 +11,26 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
 from lipnb.lab import paths, records
+from lipnb.lab.tables import Table
 
-__all__ = ["FOLDER", "Pending", "Scripts", "main", "recorded", "start", "versions"]
+__all__ = [
+    "FOLDER",
+    "Pending",
+    "Scripts",
+    "checks_table",
+    "main",
+    "recorded",
+    "start",
+    "versions",
+    "zero_table",
+]
 
 FOLDER = paths.RECORDED / "keras"
 
@@ -69,6 +80,42 @@ class Scripts:
 def recorded(name: str) -> dict[str, Any]:
     """The committed report ``name``. Raises OSError where there is none."""
     return json.loads((FOLDER / f"{name}.json").read_text()) | {"live": False}
+
+
+def checks_table(reports: Mapping[str, dict[str, Any]], meanings: Mapping[str, str]) -> Table:
+    """One row a check (name → meaning), one column a wrapper and backend; the caption says which ran here."""
+    found = {(r["wrapper"], b, r["check"]): r for b, report in reports.items() for r in report["checks"]}
+    columns = list(dict.fromkeys(key[:2] for key in sorted(found, key=lambda key: key[0])))
+    rows = [[text, *(_cell(found[*column, name]) for column in columns)] for name, text in meanings.items()]
+    versions = {
+        b: f"{b} {r['versions'][b]}, {'run here' if r['live'] else 'recorded'}" for b, r in reports.items()
+    }
+    keras_version = next(iter(reports.values()))["versions"]["keras"]
+    caption = f"Keras {keras_version} on {'; '.join(versions.values())}. ✓: as W/σ(W) asks."
+    return Table(["check", *(f"{wrapper}, {backend}" for wrapper, backend in columns)], rows, caption)
+
+
+def zero_table(reports: Mapping[str, dict[str, Any]], natives: Sequence[dict[str, Any]]) -> Table:
+    """What other libraries' layers do after a zero kernel (``natives``, recorded), and lipnb's (``reports``)."""
+    rows = []
+    for native in natives:
+        version = native["versions"][native["backend"].removesuffix("_native")]
+        rows.append([f"{native['name']} ({version})", _norm(native["after_zero"])])
+    for backend, report in reports.items():
+        norm = next(
+            r["number"] for r in report["checks"] if (r["wrapper"], r["check"]) == ("lipnb", "from_zero")
+        )
+        rows.append([f"lipnb.SpectralNormalization on {backend}", _norm(norm)])
+    caption = "A zero kernel, then one of norm 3, normalised to: (libraries recorded with the book)"
+    return Table(["layer", "norm of the kernel in use"], rows, caption)
+
+
+def _cell(row: dict[str, Any]) -> str:
+    return ("✓ " if row["passed"] else "✗ ") + ("raises" if row["number"] is None else f"{row['number']:.3g}")
+
+
+def _norm(norm: float | None) -> str:
+    return "NaN" if norm is None else f"{norm:.2f}"
 
 
 def start(backend: str) -> Pending:
