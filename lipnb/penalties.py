@@ -127,6 +127,8 @@ def _batches(real: Any, fake: Any, at: str) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"real and fake must have one shape (batch, ...). Received: {shapes[0]} and {shapes[1]}"
         )
+    if real.dtype == fake.dtype:
+        return real, fake
     dtype = keras.backend.result_type(*(keras.backend.standardize_dtype(x.dtype) for x in (real, fake)))
     return ops.cast(real, dtype), ops.cast(fake, dtype)
 
