@@ -119,7 +119,7 @@ def _run(walk: _Walk, graph: Any) -> float:
 def _walk(walk: _Walk, graph: Any, inputs: Sequence[np.ndarray], prefix: str) -> list[np.ndarray]:
     """The constants of the graph's outputs, given those of its inputs; rows are appended on the way."""
     nodes = list(graph_nodes(graph))
-    folds = foldable(graph, nodes)
+    folds = foldable(graph, nodes, walk.rules)
     constants = dict(zip(map(id, graph.inputs), inputs, strict=True))
     for node in nodes:
         branches = [constants[id(t)] for t in node.input_tensors]
@@ -204,6 +204,8 @@ def _layer_constant(walk: _Walk, site: Site) -> Constant:
         return _user_constant(walk, layer, site.shape)
     if is_graph(layer):
         return _model_constant(walk, layer)
+    if getattr(layer, "quantization_mode", None) is not None:
+        return none(f"quantized ({layer.quantization_mode}): rounding jumps")
     if key not in RULES:
         unknown = f"no rule for {key}: give one, rules={{{type(layer).__name__}: lambda layer, shape: ...}}"
         return none(REASONS.get(key, unknown))

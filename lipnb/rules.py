@@ -67,7 +67,8 @@ def softmax(site: Site) -> Constant:
 
 def rescaling(site: Site) -> Constant:
     """Exact max |scale|."""
-    return _largest(site.layer.scale)
+    scale = np.asarray(site.layer.scale, np.float64)
+    return _elementwise(site, scale, np.broadcast_shapes(scale.shape, np.shape(site.layer.offset)))
 
 
 def normalization(site: Site) -> Constant:
@@ -78,7 +79,16 @@ def normalization(site: Site) -> Constant:
 
 def layer_scale(site: Site) -> Constant:
     """Exact max |γ|."""
-    return _largest(weight_array(site.layer, "gamma"))
+    gamma = weight_array(site.layer, "gamma")
+    return _elementwise(site, gamma, gamma.shape)
+
+
+def _elementwise(site: Site, factors: np.ndarray, shape: tuple[int, ...]) -> Constant:
+    """Exact max |factor|; none where factors of this shape would repeat the input."""
+    trailing = site.shape[len(site.shape) - len(shape) :]
+    if len(shape) > len(site.shape) or any(a not in (1, b) for a, b in zip(shape, trailing, strict=True)):
+        return none(f"its factors, of shape {shape}, repeat the entries of an input of shape {site.shape}")
+    return _largest(factors)
 
 
 def _largest(values: Any, floor: float = 0.0) -> Constant:
@@ -171,9 +181,9 @@ def operator_constant(operation: Any, arguments: Sequence[Any], copies: float) -
     name = type(operation).__name__
     others = [a for a in arguments if not isinstance(a, keras.KerasTensor)]
     if name == "GetItem":
-        key = others[0] if isinstance(others[0], tuple) else (others[0],)
-        basic = all(k is None or k is Ellipsis or isinstance(k, (int, slice)) for k in key)
-        return Constant(1.0) if basic else none("indexing by an array may repeat entries")
+        return _slice_constant(others[0], len(arguments[0].shape))
+    if not all(np.isfinite(keras.ops.convert_to_numpy(a)).all() for a in others):
+        raise ValueError(f"{operation.name} must be given finite numbers. Received: {others}")
     repeat = math.sqrt(max(copies, 1.0))
     if name in ("Add", "Subtract", "Negative"):
         return Constant(repeat)
@@ -183,6 +193,17 @@ def operator_constant(operation: Any, arguments: Sequence[Any], copies: float) -
     if others[0] is arguments[0] or factor.min() == 0:
         return none("a reciprocal has no global constant")
     return Constant(repeat / float(factor.min()))
+
+
+def _slice_constant(key: Any, rank: int) -> Constant:
+    """1 for a slice of each sample; none where entries may be repeated or samples are mixed."""
+    key = key if isinstance(key, tuple) else (key,)
+    if not all(k is None or k is Ellipsis or isinstance(k, (int, slice)) for k in key):
+        return none("indexing by an array may repeat entries")
+    to_the_right = key[0] is Ellipsis and sum(k is not None for k in key[1:]) < rank
+    if not (to_the_right or (isinstance(key[0], slice) and key[0] == slice(None))):
+        return none("indexing the batch mixes samples")
+    return Constant(1.0)
 
 
 _ACTIVATION_OPERATIONS = [

@@ -67,7 +67,7 @@ def average_pooling(site: Site) -> Constant:
     if None in site.shape:
         return none(_OPEN)
     padded = _windows(site, clip=False)
-    uneven = any(-windows[0][0] != windows[-1][1] - n for n, windows in padded)
+    uneven = any(max(-windows[0][0], 0) != max(windows[-1][1] - n, 0) for n, windows in padded)
     axes = padded if uneven and site.layer.padding == "same" and _edges_are_repeated() else _windows(site)
     kind = "exact" if all(n <= _LARGEST_SVD for n, _ in axes) else "upper bound"
     return Constant(math.prod(_averaging_norm(n, windows) for n, windows in axes), kind)
@@ -76,7 +76,8 @@ def average_pooling(site: Site) -> Constant:
 def _edges_are_repeated() -> bool:
     """Whether this backend's average over (x₀, x₁, pad, pad) counts the padding as x₁."""
     pair = np.array([[[0.0], [1.0]]], "float32")
-    return float(keras.ops.average_pool(pair, 4, 1, "same")[0, 1, 0]) > 0.6
+    averages = keras.ops.average_pool(pair, 4, 1, "same", data_format="channels_last")
+    return float(averages[0, 1, 0]) > 0.6
 
 
 def _coverage(n: int, windows: Windows, *, average: bool = False) -> np.ndarray:

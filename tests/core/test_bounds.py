@@ -200,6 +200,9 @@ def test_batch_normalization_is_not_folded_where_it_may_not_be(case):
         (lambda x: x[:, :1] + np.zeros((7, 3), "float32"), math.sqrt(7)),
         (lambda x: x[:, 1:3], 1),
         (lambda x: x[:, 0], 1),
+        (lambda x: x[..., :1, ::2], 1),
+        (lambda x: x[..., 0, 0, 0], math.inf),
+        (lambda x: x[0], math.inf),
         (lambda x: x - 2.0 * x, 3),
         (lambda x: ops.relu(x), 1),
         (lambda x: ops.sigmoid(x), 0.25),
@@ -216,6 +219,13 @@ def test_operators(function, expected):
     assert bool(bound.reasons) is math.isinf(expected)
 
 
+@pytest.mark.parametrize("function", [lambda x: x * math.nan, lambda x: x + np.inf, lambda x: x / np.nan])
+def test_operators_with_numbers_that_are_not_finite_are_refused(function):
+    x = keras.Input((5, 3))
+    with pytest.raises(ValueError, match="finite numbers. Received:"):
+        lipschitz_bound(keras.Model(x, function(x)))
+
+
 # What has no constant ------------------------------------------------------------------------------------
 
 
@@ -229,6 +239,9 @@ def test_operators(function, expected):
         (lambda x: layers.Activation("exponential")(x), "exp"),
         (lambda x: layers.LSTM(2, return_state=True)(x)[0], "several tensors"),
         (lambda x: layers.LSTM(2)(x, initial_state=[layers.Flatten()(x)] * 2), "initial_state"),
+        (lambda x: layers.LSTM(2)(x, [np.full((1, 2), 1e3, "float32")] * 2), "initial_state"),
+        (lambda x: layers.Rescaling([1.0, 2.0])(layers.Reshape((6, 1))(x)), "repeat the entries"),
+        (lambda x: layers.Rescaling(1.0, offset=[1.0, 2.0])(layers.Reshape((6, 1))(x)), "repeat the entries"),
         (lambda x: layers.Softmax()(x, mask=np.ones((1, 3), bool)), "mask"),
         (lambda x: layers.Resizing(4, 4)(layers.Reshape((2, 3, 1))(x)), "rules={Resizing"),
     ],
@@ -240,6 +253,19 @@ def test_the_layer_and_the_reason_are_named(build, reason):
     assert len(bound.reasons) == 1
     assert reason in bound.reasons[0]
     assert bound.reasons[0].split(" ")[0] in [row.layer for row in bound.rows]
+
+
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_a_quantized_layer_rounds_and_so_has_no_constant(mode):
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(6)])
+    model.layers[0].quantize(mode)
+    assert f"quantized ({mode})" in lipschitz_bound(model).reasons[0]
+
+
+def test_low_rank_adapters_count():
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(6)])
+    model.layers[0].enable_lora(2)
+    assert float(lipschitz_bound(randomize(model))) == pytest.approx(norm_of_linear(model), rel=1e-5)
 
 
 class Doubled(layers.Dense):
@@ -280,6 +306,28 @@ def test_a_given_rule_goes_first_and_serves_wrapped_and_several_inputs():
     )
     assert float(bound) == pytest.approx(3 * math.hypot(2, 1))
     assert shapes == [[(4, 3), (4, 3)]]
+
+
+@pytest.mark.parametrize("linear", [layers.Dense(3), SpectralNormalization(layers.Dense(3))])
+def test_a_given_rule_is_not_folded_away(linear):
+    x = keras.Input((3,))
+    model = randomize(keras.Model(x, layers.BatchNormalization(name="bn")(linear(x))))
+    bn = {
+        row.layer: row.constant
+        for row in lipschitz_bound(model, rules={Doubled: lambda layer, shape: 0.0}).rows
+    }
+    assert bn["bn"] == 1  # folded, as no given rule concerns it
+    for rules in (
+        {layers.Dense: lambda layer, shape: 7.0},
+        {layers.BatchNormalization: lambda layer, shape: 7.0},
+    ):
+        constants = [row.constant for row in lipschitz_bound(model, rules=rules).rows]
+        gamma, _, _, variance = model.get_layer("bn").get_weights()
+        if layers.Dense in rules:
+            assert constants == [7, pytest.approx((np.abs(gamma) / np.sqrt(variance + 1e-3)).max(), rel=1e-5)]
+        else:
+            assert constants[1] == 7
+            assert constants[0] == float(lipschitz_bound(keras.Model(x, model.layers[1].output)))
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, "2", None])
@@ -329,12 +377,34 @@ def test_computed_indices_have_no_constant():
     assert math.isinf(float(lipschitz_bound(keras.Model(y, layers.TimeDistributed(inner)(y)))))
 
 
+def test_embedding_bounds_every_pair_of_sequences():
+    """All 3⁴ sequences against each other: the largest ratio to the distance of their one-hot codes."""
+    tokens = np.stack(np.meshgrid(*[range(3)] * 4), -1).reshape(-1, 4)
+    x = keras.Input((4,), dtype="int32")
+    model = randomize(keras.Model(x, layers.Conv1D(2, 2)(layers.Embedding(3, 2)(x))))
+    y = ops.convert_to_numpy(model(tokens)).reshape(81, -1).astype(float)
+    change = np.linalg.norm(y[:, None] - y, axis=-1)
+    distance = np.sqrt(2 * (tokens[:, None] != tokens).sum(-1))
+    largest = (change / np.where(distance > 0, distance, np.inf)).max()
+    assert 0.3 * float(lipschitz_bound(model)) <= largest <= float(lipschitz_bound(model)) * (1 + 1e-5)
+
+
 # The model -----------------------------------------------------------------------------------------------
 
 
 class Subclassed(keras.Model):
     def call(self, inputs):
         return 2 * inputs
+
+
+class Chain(keras.Sequential):
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs, training=training, mask=mask)
+
+
+class Called(keras.Model):
+    def __call__(self, *args, **kwargs):
+        return 2 * super().__call__(*args, **kwargs)
 
 
 class Functional(keras.Model):
@@ -349,6 +419,8 @@ class Functional(keras.Model):
         (lambda: keras.Sequential([layers.Dense(2)]), ValueError, "built.*Received:"),
         (Subclassed, ValueError, "not subclassed.*Received: Subclassed"),
         (lambda: Functional(*[keras.Input((2,))] * 2), ValueError, "not subclassed.*Received: Functional"),
+        (lambda: Called(*[keras.Input((2,))] * 2), ValueError, "not subclassed.*Received: Called"),
+        (lambda: Chain([keras.Input((2,)), layers.Dense(2)]), ValueError, "not subclassed.*Received: Chain"),
     ],
 )
 def test_only_built_graphs_are_accepted(make, error, message):
