@@ -20,6 +20,7 @@ AFTER_RUNS = {
     "class_results.py",
     "confounder_figures.py",
     "confounder_results.py",
+    "cost_results.py",
     "critic_figures.py",
     "critic_results.py",
     "critic_tables.py",
