@@ -14,7 +14,7 @@ from lipnb.lab.metrics import missing_entropy
 
 __all__ = ["SPREAD", "centres", "measures", "sample"]
 
-SPREAD = 0.05  # standard deviation of a mode along each axis
+SPREAD = 0.1  # standard deviation of a mode along each axis
 REACH = 3 * SPREAD  # a sample within this distance of a centre belongs to its mode: 98.9% of the true ones
 
 
