@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lipnb.lab import circles, figures
 from lipnb.lab.shrinkage import frobenius_flow, spectral_flow
 from lipnb.lab.statistics import Interval
-from lipnb.lab.supervised_results import METHODS, Group, Key, Setting, lost_under_attack
+from lipnb.lab.supervised_results import METHODS, Group, Key, Setting, compare, lost_under_attack
 
 __all__ = [
     "attack_against_certificate",
@@ -178,7 +178,13 @@ def decay_series(series: Sequence[Group], keys: Mapping[str, str]) -> Figure:
             )
         means = [np.mean(g.values(key)) for g in series]
         axis.plot([s or floor for s in strengths], means, "-s", color=COLORS["l2"], linewidth=1.4)
-        axis.set(xscale="log", xlabel="strength λ (left end: 0)", title=label)
+        axis.set(xscale="log", xlabel="strength λ", title=label)
+        axis.set_xticks(
+            [s or floor for s in strengths],
+            [f"{s:.0e}".replace("e-0", "e−") if s else "0" for s in strengths],
+        )
+        axis.tick_params(axis="x", which="minor", bottom=False)
+        axis.tick_params(axis="x", labelsize=8.5)
     return figure
 
 
@@ -208,22 +214,44 @@ def duels(measured: Mapping[Setting, Mapping[tuple[str, str], Interval]]) -> Fig
 
 
 def robustness(by_setting: Mapping[Setting, Mapping[str, Group]]) -> Figure:
-    """Test accuracy against accuracy under attack: the mean of each method with both intervals, setting by setting."""
-    columns = max(len(by_setting), 1)
-    figure, axes = figures.new(columns, width=min(4.6 * columns, 9), height=3.6, squeeze=False)
-    for axis, (setting, members) in zip(axes[0], by_setting.items(), strict=False):
-        for method, g in members.items():
-            x, y = g.interval("test_accuracy"), g.interval("robust_accuracy")
-            ends = [np.nan_to_num([[i.mean - i.low], [i.high - i.mean]]) for i in (x, y)]
-            axis.errorbar(
-                x.mean, y.mean, xerr=ends[0], yerr=ends[1], color=COLORS[method], marker=figures.MARKERS[method],
-                label=g.label, capsize=2, linewidth=1.2,
-            )  # fmt: skip
-        axis.set(xlabel="test accuracy", title=setting.label.replace(", batch", ",\nbatch"))
-    axes[0, 0].set_ylabel("accuracy under attack")
-    if by_setting:
-        _legend(figure, axes[0, 0], columns=4)
+    """What each method adds to test accuracy and to accuracy under attack, in points: paired with no penalty, by setting."""
+    shown = {
+        setting: members for setting, members in by_setting.items() if "none" in members and len(members) > 1
+    }
+    columns = max(len(shown), 1)
+    figure, axes = figures.new(columns, width=min(4.6 * columns, 9), height=3.8, squeeze=False)
+    for axis, (setting, members) in zip(axes[0], shown.items(), strict=False):
+        axis.axhline(0, color=INK, linestyle=":")
+        axis.axvline(0, color=INK, linestyle=":")
+        for method, group in members.items():
+            if method != "none":
+                _cross(
+                    axis,
+                    *(compare(group, members["none"], key) for key in ("test_accuracy", "robust_accuracy")),
+                    method,
+                )
+        axis.set_xlabel("test accuracy, points added")
+        axis.set_title(setting.label.replace(", batch", ",\nbatch"), fontsize=9)
+    axes[0, 0].set_ylabel("accuracy under attack,\npoints added")
+    if shown:
+        _legend(figure, axes[0, 0], columns=3)
     return figure
+
+
+def _cross(axis, x: Interval, y: Interval, key: str) -> None:
+    """A mark with both its intervals, in points."""
+    ends = [100 * np.nan_to_num([[i.mean - i.low], [i.high - i.mean]]) for i in (x, y)]
+    axis.errorbar(
+        100 * x.mean,
+        100 * y.mean,
+        xerr=ends[0],
+        yerr=ends[1],
+        color=COLORS[key],
+        marker=figures.MARKERS[key],
+        label=figures.LABELS[key],
+        capsize=2,
+        linewidth=1.2,
+    )
 
 
 def _bar(axis, y: float, interval: Interval, key: str) -> None:
