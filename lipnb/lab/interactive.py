@@ -10,7 +10,14 @@ from IPython.display import display
 from lipnb.lab import paths
 from lipnb.lab.figures import COLORS
 
-__all__ = ["conv_norm_html", "power_iteration_html", "show_conv_norm", "show_power_iteration"]
+__all__ = [
+    "conv_norm_html",
+    "critic_html",
+    "power_iteration_html",
+    "show_conv_norm",
+    "show_critic",
+    "show_power_iteration",
+]
 
 
 def power_iteration_html(identifier: str) -> str:
@@ -40,6 +47,16 @@ def conv_norm_html(identifier: str) -> str:
     return _page("conv_norm.html", identifier, colors)
 
 
+def critic_html(identifier: str) -> str:
+    """HTML of a critic of two samples on a line: a slider for its slope on each piece, its value beside W1.
+
+    Parameters and errors as for :func:`power_iteration_html`. The page shows value, constant and their quotient,
+    which no choice brings above W1, and a best critic (pale).
+    """
+    colors = {"OWN": COLORS["estimate"], "BEST": COLORS["exact"], "REAL": "#c98600", "FAKE": "#5b6fc4"}
+    return _page("critic.html", identifier, colors)
+
+
 def show_power_iteration(identifier: str, alt: str) -> None:
     """Display the figure; where no HTML is shown, ``alt`` says what it holds and which still figure stands in."""
     display({"text/html": power_iteration_html(identifier), "text/plain": alt}, raw=True)
@@ -48,6 +65,11 @@ def show_power_iteration(identifier: str, alt: str) -> None:
 def show_conv_norm(identifier: str, alt: str) -> None:
     """Display the figure, with ``alt`` as for :func:`show_power_iteration`."""
     display({"text/html": conv_norm_html(identifier), "text/plain": alt}, raw=True)
+
+
+def show_critic(identifier: str, alt: str) -> None:
+    """Display the figure, with ``alt`` as for :func:`show_power_iteration`."""
+    display({"text/html": critic_html(identifier), "text/plain": alt}, raw=True)
 
 
 def _page(asset: str, identifier: str, colors: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import wasserstein_distance
 
 from lipnb.convolutions import conv_norm
 from lipnb.lab import interactive
@@ -25,6 +26,12 @@ def page(browser, tmp_path):
 def conv_page(browser, tmp_path):
     """The norm of a convolution alone on a page."""
     yield from _opened(browser, tmp_path, interactive.conv_norm_html("fig"))
+
+
+@pytest.fixture
+def critic_page(browser, tmp_path):
+    """A critic of two samples alone on a page."""
+    yield from _opened(browser, tmp_path, interactive.critic_html("fig"))
 
 
 def _opened(browser, tmp_path, html):
@@ -52,7 +59,10 @@ def _shown(page):
     return float(root.get_attribute("data-estimate")), float(root.get_attribute("data-degrees"))
 
 
-@pytest.mark.parametrize("make", [interactive.power_iteration_html, interactive.conv_norm_html])
+FIGURES = [interactive.power_iteration_html, interactive.conv_norm_html, interactive.critic_html]
+
+
+@pytest.mark.parametrize("make", FIGURES)
 def test_html_is_self_contained(make):
     html = make("fig")
     assert "://" not in html
@@ -62,7 +72,7 @@ def test_html_is_self_contained(make):
 
 @pytest.mark.parametrize("identifier", ["", "Fig", "a b", '"><script>', "1a"])
 def test_identifier_must_be_plain(identifier):
-    for make in (interactive.power_iteration_html, interactive.conv_norm_html):
+    for make in FIGURES:
         with pytest.raises(ValueError, match="Received"):
             make(identifier)
 
@@ -149,3 +159,52 @@ def test_convolutions_controls_have_labels_fit_a_phone_and_ask_for_nothing(conv_
     assert conv_page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert len(conv_page.seen) == 1
     assert conv_page.seen[0].startswith("file:")
+
+
+# The critic ------------------------------------------------------------------------------------------------
+
+
+def _weights():
+    """Points and weights of the real and of the generated sample, read from the figure."""
+    html = interactive.critic_html("fig")
+    return [
+        np.array(json.loads(html.split(f"{name} = ")[1].split("]")[0] + "]")) for name in ("REAL", "FAKE")
+    ]
+
+
+def _critic(page):
+    root = page.locator("#fig")
+    return tuple(float(root.get_attribute(f"data-{name}")) for name in ("value", "constant", "distance"))
+
+
+def test_the_critics_value_and_the_distance_are_scipys(critic_page):
+    real, fake = _weights()
+    points = np.arange(len(real))
+    slopes = [-1.5, 0.4, 4.0, 0.0, -0.3]
+    for k, slope in enumerate(slopes):
+        critic_page.fill(f"#fig-slope{k}", str(slope))
+    f = np.concatenate([[0], np.cumsum(slopes)])
+    value, constant, distance = _critic(critic_page)
+    np.testing.assert_allclose([value, constant], [(real - fake) @ f, 4.0], rtol=1e-12)
+    assert distance == pytest.approx(wasserstein_distance(points, points, real, fake), rel=1e-12)
+    assert value / constant < distance
+    assert "Not yet the best." in critic_page.inner_text("#fig .readout")
+
+
+def test_the_best_critic_attains_the_distance_and_doubling_doubles(critic_page):
+    critic_page.click("#fig [data-best]")
+    value, constant, distance = _critic(critic_page)
+    assert (value, constant) == (pytest.approx(distance, rel=1e-12), 1)
+    assert "A best critic." in critic_page.inner_text("#fig .readout")
+    critic_page.click("#fig [data-double]")
+    assert _critic(critic_page)[:2] == (pytest.approx(2 * distance, rel=1e-12), 2)
+    assert "too steep by a factor of 2.0" in critic_page.inner_text("#fig .readout")
+    critic_page.click("#fig [data-flat]")
+    assert _critic(critic_page)[:2] == (0, 0)
+
+
+def test_the_critics_controls_have_labels_and_nothing_scrolls_sideways_or_is_asked_for(critic_page):
+    labels = critic_page.eval_on_selector_all("#fig input", "inputs => inputs.map(i => i.labels.length)")
+    assert labels == [1] * 5
+    assert critic_page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert len(critic_page.seen) == 1
