@@ -1,4 +1,4 @@
-"""Keras, TensorFlow and JAX backends: under mixed_float16 the float32 kernel is overwritten in half precision."""
+"""Keras, TensorFlow (and JAX, eager): under mixed_float16 the float32 kernel is overwritten in half precision."""
 
 import keras
 import numpy as np
