@@ -225,11 +225,10 @@ def robustness(by_setting: Mapping[Setting, Mapping[str, Group]]) -> Figure:
         axis.axvline(0, color=INK, linestyle=":")
         for method, group in members.items():
             if method != "none":
-                _cross(
-                    axis,
-                    *(compare(group, members["none"], key) for key in ("test_accuracy", "robust_accuracy")),
-                    method,
+                right, up = (
+                    compare(group, members["none"], key) for key in ("test_accuracy", "robust_accuracy")
                 )
+                _cross(axis, right, up, method)
         axis.set_xlabel("test accuracy, points added")
         axis.set_title(setting.label.replace(", batch", ",\nbatch"), fontsize=9)
     axes[0, 0].set_ylabel("accuracy under attack,\npoints added")

@@ -18,12 +18,14 @@ from lipnb.lab.statistics import Interval, mean_interval, paired_difference
 __all__ = [
     "METHODS",
     "RIVALS",
+    "SENSITIVITIES",
     "Group",
     "Key",
     "Setting",
     "chosen",
     "compare",
     "correlation",
+    "decay_effects",
     "gap_at",
     "groups",
     "log_ratio",
@@ -42,6 +44,11 @@ Key = str | Callable[[Record], float]
 """A quantity of a run: see :func:`value`."""
 RIVALS = ("none", "l2", "adversarial")  # what spectral norm regularization is held against in F2
 METHODS = ("none", "l2", "adamw", "spectral_penalty", "adversarial", "gradient_penalty", "one_sided")
+SENSITIVITIES: Mapping[str, str] = {
+    "bound": "proven bound",
+    "estimate": "lower bound found",
+    "margin_gradient": "mean input gradient",
+}
 COUNTED = 10  # runs of a setting below which no correlation is computed
 
 
@@ -221,6 +228,21 @@ def compare(a: Group, b: Group, key: Key) -> Interval:
 def log_ratio(a: Group, b: Group, key: Key) -> Interval:
     """As :func:`compare`, of the logarithms to base 2: −1 means that a has half of b's value."""
     return compare(a, b, lambda run: math.log2(value(run, key)))
+
+
+def decay_effects(
+    found: Mapping[tuple[Setting, str, float], Group],
+) -> dict[tuple[Setting, float], dict[str, Interval]]:
+    """log₂ of l2 over no penalty for each of ``SENSITIVITIES``, by setting and strength, weakest first."""
+    pairs = {
+        (setting, strength): (group, found[setting, "none", 0.0])
+        for (setting, method, strength), group in found.items()
+        if method == "l2" and (setting, "none", 0.0) in found
+    }
+    ordered = sorted(
+        pairs, key=lambda key: (settings(found).index(key[0]) if pairs[key][0].finished else 99, key[1])
+    )
+    return {key: {name: log_ratio(*pairs[key], name) for name in SENSITIVITIES} for key in ordered}
 
 
 def correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Interval:

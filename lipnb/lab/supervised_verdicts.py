@@ -11,27 +11,24 @@ from lipnb.lab import verdicts
 from lipnb.lab.statistics import Interval
 from lipnb.lab.supervised_results import (
     RIVALS,
+    SENSITIVITIES,
     Group,
     Key,
     Setting,
     compare,
     correlation,
     gap_at,
-    log_ratio,
     lost_under_attack,
     reached,
     scale,
-    settings,
     side,
     value,
 )
 
 __all__ = [
-    "SENSITIVITIES",
     "TENDENCIES",
     "alpha",
     "answer_g8",
-    "decay_effects",
     "duels",
     "penalty_effects",
     "tendencies",
@@ -58,11 +55,6 @@ RULE_G8 = (
     "An effect counts where the 95% t-interval of the difference to no penalty, paired by seed, leaves out 0; told for "
     "test accuracy, generalization gap and accuracy under attack, setting by setting"
 )
-SENSITIVITIES: Mapping[str, str] = {
-    "bound": "proven bound",
-    "estimate": "lower bound found",
-    "margin_gradient": "mean input gradient",
-}
 TENDENCIES: Mapping[str, str] = {"lost": "labels lost under attack", "end_gap": "gap of accuracy at the end"}
 ByMethod = Mapping[str, Group]
 
@@ -101,10 +93,10 @@ def verdict_a2(
     attacks = sum(run["parameters"]["attacked"] for run in runs)
     sides = [side(i) for row in measured.values() for i in row.values()]
     certified = all(checks.values()) and not broken
+    tally = {key: [side(row[key]) for row in measured.values()] for key in next(iter(measured.values()), {})}
     told = "; ".join(
-        f"{setting.label}: "
-        + ", ".join(f"{TENDENCIES[k]} against {SENSITIVITIES[c]} {i.text(2)}" for (c, k), i in row.items())
-        for setting, row in measured.items()
+        f"{TENDENCIES[kind]} against the {SENSITIVITIES[constant]}: {row.count(1)} of {len(row)}"
+        for (constant, kind), row in tally.items()
     )
     return verdicts.experiment(
         "A2",
@@ -112,8 +104,8 @@ def verdict_a2(
         rule=RULE_A2,
         summary=(
             f"Theorem: a label with margin m holds for all perturbations below m/(√2·C); {broken} of {attacks} attacked "
-            f"certificates were broken. Tendency, {sides.count(1)} of {len(sides)} rank correlations clearly positive, "
-            f"{sides.count(-1)} clearly negative. {told}".rstrip()
+            f"certificates were broken. Tendency: {sides.count(1)} of {len(sides)} rank correlations clearly positive, "
+            f"{sides.count(-1)} clearly negative{f' (positive: {told})' if told else ''}."
         ),
         scale=scale(found, profile),
         profile=profile,
@@ -132,21 +124,6 @@ def verdict_a2(
 # D2 -------------------------------------------------------------------------------------------------------
 
 
-def decay_effects(
-    found: Mapping[tuple[Setting, str, float], Group],
-) -> dict[tuple[Setting, float], dict[str, Interval]]:
-    """log₂ of l2 over no penalty for each of ``SENSITIVITIES``, by setting and strength, weakest first."""
-    pairs = {
-        (setting, strength): (group, found[setting, "none", 0.0])
-        for (setting, method, strength), group in found.items()
-        if method == "l2" and (setting, "none", 0.0) in found
-    }
-    ordered = sorted(
-        pairs, key=lambda key: (settings(found).index(key[0]) if pairs[key][0].finished else 99, key[1])
-    )
-    return {key: {name: log_ratio(*pairs[key], name) for name in SENSITIVITIES} for key in ordered}
-
-
 def verdict_d2(
     effects: Mapping[tuple[Setting, float], Mapping[str, Interval]],
     found: Mapping[Any, Group],
@@ -159,17 +136,17 @@ def verdict_d2(
     judged = {key: row for key, row in effects.items() if key[1] == strongest}
     intervals = [i for row in judged.values() for i in row.values()]
     known = bool(intervals) and all(i.known for i in intervals)
-    told = "; ".join(
-        f"{setting.label}: " + ", ".join(f"{SENSITIVITIES[k]} {2**i.mean:.2f}" for k, i in row.items())
-        for (setting, _), row in judged.items()
+    factors = (
+        {key: [2 ** row[key].mean for row in judged.values()] for key in SENSITIVITIES} if judged else {}
     )
+    told = ", ".join(f"{SENSITIVITIES[k]} {min(v):.2f} to {max(v):.2f}" for k, v in factors.items())
     return verdicts.experiment(
         "D2",
         all(side(i) == -1 for i in intervals) and all(checks.values()) if known else None,
         rule=RULE_D2,
         summary=(
             "l2 is weight decay under plain gradient descent only. At the strongest strength tried, "
-            f"{strongest:g}, the l2 penalty multiplies (geometric mean over seeds). {told or 'No runs yet'}."
+            f"{strongest:g}, the l2 penalty multiplies, over {len(judged)} settings (geometric means over seeds): {told or 'no runs yet'}."
         ),
         scale=scale(found, profile),
         profile=profile,

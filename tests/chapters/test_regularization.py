@@ -161,7 +161,7 @@ def test_f2_alpha_is_the_hundredth_that_all_four_methods_reach():
 )
 def test_d2_needs_all_three_sensitivities_below(bound, verdict):
     found, _ = everything(0.0, l2_bound=bound)
-    effects = supervised_verdicts.decay_effects(found)
+    effects = supervised_results.decay_effects(found)
     assert [strength for _, strength in effects] == [0.1, 0.1]
     assert supervised_verdicts.verdict_d2(effects, found, {"trap": True}, profile="cpu").verdict == verdict
     if verdict == "supported":
