@@ -31,6 +31,7 @@ AFTER_RUNS = {
     "statistics.py",
     "supervised_figures.py",
     "supervised_results.py",
+    "supervised_tables.py",
     "supervised_verdicts.py",
     "tables.py",
     "verdicts.py",
