@@ -90,13 +90,13 @@ def lipschitz_estimate(
     Source: Virmaux & Scaman 2018 (arXiv 1805.10965) for the hardness; power iteration on J as in Yoshida &
     Miyato 2017 (arXiv 1705.10941), by finite differences.
     """
-    shapes = _input_shapes(model)
+    declared = _input_shapes(model)
     steps, generator = check_count(n_steps, "n_steps"), np.random.default_rng(seed)
     if x is None:
-        points = _random_points(shapes, check_count(n_starts, "n_starts"), generator)
+        points = _random_points(declared, check_count(n_starts, "n_starts"), generator)
     else:
-        points = _given_points(x, shapes)
-        shapes = [array.shape[1:] for array in points]
+        points = _given_points(x, declared)
+    shapes = [array.shape[1:] for array in points]
     flat = np.concatenate([array.reshape(len(array), -1) for array in points], axis=1)
     value, point, direction = _search(_evaluation(model, shapes, compiled), flat, steps, generator)
     return LipschitzEstimate(value, _split(point[None], shapes), _split(direction[None], shapes))

@@ -109,7 +109,8 @@ class SpectralNormalization(KernelNormalization):
         n_iter = check_count(n_iter, "n_iter")
         for target in self._built_targets():
             kernel = ops.cast(target.kernel.value, target.u.dtype)
-            self._store(target, *iterate(target.mapping, kernel, *_vectors(target), n_iter))
+            u, v = _vectors(target)
+            self._store(target, *iterate(target.mapping, kernel, u, v, n_iter))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -122,8 +123,8 @@ class SpectralNormalization(KernelNormalization):
 
         def vector(name: str, position: int) -> keras.Variable:
             def warm(shape: Any, dtype: Any) -> Tensor:
-                value = ops.cast(ops.convert_to_tensor(kernel.value), dtype)
-                return _taped(lambda: iterate(mapping, value, *_cast(start, dtype), WARM_UP)[position], value)
+                value, u, v = (ops.cast(x, dtype) for x in (ops.convert_to_tensor(kernel.value), *start))
+                return _taped(lambda: iterate(mapping, value, u, v, WARM_UP)[position], value)
 
             return self.add_weight(
                 name=f"{name}_{index}",
@@ -193,10 +194,6 @@ class FrobeniusNormalization(KernelNormalization):
 def _vectors(target: Target) -> tuple[Tensor, Tensor]:
     # Copies: PyTorch assigns in place, under the feet of a gradient that still needs the old values.
     return ops.copy(target.u.value), ops.copy(target.v.value)
-
-
-def _cast(vectors: Sequence[Any], dtype: Any) -> list[Tensor]:
-    return [ops.cast(x, dtype) for x in vectors]
 
 
 def _taped(function: Callable[[], Tensor], value: Tensor) -> Tensor:

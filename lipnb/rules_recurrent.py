@@ -35,7 +35,7 @@ def recurrent(site: Site) -> Constant:
     layer, steps = site.layer, site.shape[0]
     cell = getattr(layer, "cell", None)
     reason = _refusal(layer, cell, steps)
-    if reason:
+    if reason or steps is None:
         return none(reason)
     step = _CELLS[layer_key(cell)](cell)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from lipnb.norms import spectral_norm
-from lipnb.sites import Constant, Rule, Site, none
+from lipnb.sites import Constant, Kind, Rule, Site, known, none
 
 __all__ = ["SHAPE_RULES"]
 
@@ -48,7 +48,7 @@ def adaptive_windows(n: int, outputs: int) -> Windows:
 
 
 def _windows(site: Site, clip: bool = True) -> list[tuple[int, Windows]]:
-    layer, sizes = site.layer, spatial_axes(site.layer, site.shape)
+    layer, sizes = site.layer, known(spatial_axes(site.layer, site.shape))
     if hasattr(layer, "output_size"):
         return [(n, adaptive_windows(n, m)) for n, m in zip(sizes, layer.output_size, strict=True)]
     steps = zip(sizes, layer.pool_size, layer.strides, strict=True)
@@ -69,7 +69,7 @@ def average_pooling(site: Site) -> Constant:
     padded = _windows(site, clip=False)
     uneven = any(max(-windows[0][0], 0) != max(windows[-1][1] - n, 0) for n, windows in padded)
     axes = padded if uneven and site.layer.padding == "same" and _edges_are_repeated() else _windows(site)
-    kind = "exact" if all(n <= _LARGEST_SVD for n, _ in axes) else "upper bound"
+    kind: Kind = "exact" if all(n <= _LARGEST_SVD for n, _ in axes) else "upper bound"
     return Constant(math.prod(_averaging_norm(n, windows) for n, windows in axes), kind)
 
 
@@ -103,7 +103,7 @@ def _averaging_norm(n: int, windows: Windows) -> float:
 def global_average_pooling(site: Site) -> Constant:
     """Exact 1/√n for the mean of n positions."""
     axes = spatial_axes(site.layer, site.shape)
-    return none(_OPEN) if None in axes else Constant(1 / math.sqrt(math.prod(axes)))
+    return none(_OPEN) if None in axes else Constant(1 / math.sqrt(math.prod(known(axes))))
 
 
 def upsampling(site: Site) -> Constant:

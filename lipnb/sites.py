@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import keras
 import numpy as np
 
 from lipnb.checks import float_array
 
-__all__ = ["Constant", "Site", "layer_key", "weight_array"]
+__all__ = ["Constant", "Site", "known", "layer_key", "weight_array"]
 
 Shape = tuple[int | None, ...]
 Kind = Literal["exact", "upper bound", "no constant"]
@@ -64,6 +64,11 @@ Rules = Mapping[str, Rule]
 def none(reason: str) -> Constant:
     """No global constant, for the reason given."""
     return Constant(math.inf, "no constant", reason)
+
+
+def known(shape: Shape) -> tuple[int, ...]:
+    """``shape``, where the caller has made sure that no size of it is unknown."""
+    return cast("tuple[int, ...]", shape)
 
 
 def layer_key(layer: Any) -> str:

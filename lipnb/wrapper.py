@@ -11,7 +11,6 @@ import keras
 from keras import ops
 
 from lipnb.checks import check_flag, check_positive
-from lipnb.operators import KernelMap
 from lipnb.substitution import Substitution
 
 __all__ = ["KernelNormalization", "Target", "wide_dtype"]
@@ -25,9 +24,9 @@ class Target:
     """A kernel to normalise, and for spectral normalisation the map it stands for with its two vectors."""
 
     kernel: keras.Variable
-    mapping: KernelMap | None = None
-    u: keras.Variable | None = None
-    v: keras.Variable | None = None
+    mapping: Any = None  # a KernelMap
+    u: Any = None  # variables
+    v: Any = None
 
 
 @dataclass(frozen=True)
