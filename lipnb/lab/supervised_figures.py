@@ -88,9 +88,8 @@ def attack_against_certificate(
     left.legend(fontsize=8.5, loc="lower right")
     right.axvspan(0.5, 1, color=COLORS["exact"], alpha=0.15, linewidth=0)
     right.axvline(1, color=INK, linestyle="--", linewidth=1.2)
-    right.set(
-        xscale="log", xlabel="radius of the attack / certified radius", ylabel="share of labels changed"
-    )
+    figures.log_axis(right, "x")
+    right.set(xlabel="radius of the attack / certified radius", ylabel="share of labels changed")
     right.set(ylim=(-0.02, 1.02), xlim=(0.5, None))
     return figure
 
