@@ -7,6 +7,7 @@ the notebook up to it is kept as OUTPUT with the suffix ``.failed.ipynb``.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import os
 import shutil
@@ -22,7 +23,7 @@ import yaml
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
-__all__ = ["execute"]
+__all__ = ["execute", "literal"]
 
 
 class _SocketKernelManager(AsyncKernelManager):
@@ -73,6 +74,14 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], kernel: st
     return output
 
 
+def literal(text: str) -> Any:
+    """The value that ``text`` is in Python, else in YAML: YAML alone would read Python's 1e-05 as a word."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return yaml.safe_load(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; exit status 1 where a cell fails."""
     parser = argparse.ArgumentParser(description="Execute a text notebook with papermill.")
@@ -82,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
     )
     options = parser.parse_args(arguments)
-    parameters = {name: yaml.safe_load(value) for name, value in options.parameters}
+    parameters = {name: literal(value) for name, value in options.parameters}
     try:
         execute(options.notebook, options.output, parameters)
     except PapermillExecutionError as error:

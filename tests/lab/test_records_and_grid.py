@@ -10,7 +10,7 @@ import jupytext
 import numpy as np
 import pytest
 
-from lipnb.lab import grid, paths, pipeline, records
+from lipnb.lab import execute, grid, paths, pipeline, records
 from lipnb.lab.imports import fingerprint, run_code
 
 pytestmark = pytest.mark.lab
@@ -64,6 +64,14 @@ def test_every_run_gives_its_notebook_parameters_that_it_has(profile):
         (cell,) = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
         assigned = set(re.findall(r"^(\w+) =", cell.source, re.M))
         assert set(run.parameters) | {"experiment", "name", "folder"} <= assigned
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
+def test_every_parameter_arrives_in_its_notebook_as_the_grid_has_it(profile):
+    for run in grid.runs(profile, full=True):
+        flags = run.flags()
+        arrived = dict(zip(flags[1::3], map(execute.literal, flags[2::3]), strict=True))
+        assert {name: arrived[name] for name in run.parameters} == run.parameters
 
 
 def test_an_unknown_profile_says_which_there_are():
