@@ -82,8 +82,8 @@ def residual_depths(
 def _over_depth(axis, gains: Mapping[str, tuple[Array, Array]], colors: Sequence[str]) -> None:
     for (name, (largest, median)), color in zip(gains.items(), colors, strict=True):
         depth = np.arange(len(largest)) + 1
-        axis.plot(depth, largest, color=color, label=f"{name}: largest found")
-        axis.plot(depth, median, ":", color=color, label=f"{name}: median")
+        axis.plot(depth, largest, color=color, label=name)
+        axis.plot(depth, median, ":", color=color)
     axis.set(xlabel="blocks", yscale="log")
 
 
@@ -111,7 +111,7 @@ def scales(
         ):
             axis.plot(grid, values, color=color, linewidth=width, label=f"$K$ = {constant:g}")
         axis.set(title=title, xlabel="$x$")
-    axes[0].legend(fontsize=8.5, loc="lower center")
+    axes[0].legend(fontsize=8.5, loc="upper center")
     for (name, values), dash in zip(losses.items(), ("-", "--", "-."), strict=True):
         axes[-1].plot(reach, values, dash, color=INK, label=name)
     axes[-1].set(title="least loss, two points", xlabel="$K$ · distance", ylim=(-4.2, 2.6))
