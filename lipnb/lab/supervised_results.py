@@ -187,7 +187,7 @@ def value(run: Record, key: Key) -> float:
         "loss_gap": last["test_loss"] - last["train_loss"],
         "end_gap": last["train_accuracy"] - last["test_accuracy"],
     }
-    number = derived.get(key, last.get(key, run["final"].get(key)))
+    number = (run["final"] | last | derived)[key]
     return math.inf if number is None else number
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import Interval
-from lipnb.lab.supervised_results import SENSITIVITIES, Group, Setting, gap_at, tuned, value
+from lipnb.lab.supervised_results import METHODS, SENSITIVITIES, Group, Setting, gap_at, tuned, value
 from lipnb.lab.supervised_verdicts import alpha
 from lipnb.lab.tables import Table
 
@@ -31,15 +31,12 @@ def tuning(records: Sequence[Record]) -> Table:
     """Everything that was tried, and what the rule keeps."""
     kept = tuned(records)
     rows = []
-    for record in sorted(
-        records, key=lambda r: (r["parameters"]["batch"], list(LABELS).index(r["parameters"]["method"]))
-    ):
+    for record in sorted(records, key=_order):
         p, diverged = record["parameters"], record["diverged_at"] is not None
         chosen = p["strength"] and p["batch"] == 64 and kept.get(p["method"]) == p["strength"]
         last = record["history"][-1]
-        accuracies = (
-            ["–", "diverged"] if diverged else [f"{last[k]:.4f}" for k in ("train_accuracy", "test_accuracy")]
-        )
+        accuracies = [f"{last[k]:.4f}" for k in ("train_accuracy", "test_accuracy")]
+        accuracies = ["–", "diverged"] if diverged else accuracies
         rate, strength = f"{p['learning_rate']:g}", f"{p['strength']:g}"
         rows.append([LABELS[p["method"]], p["batch"], rate, strength, *accuracies, "kept" if chosen else ""])
     header = [
@@ -52,6 +49,11 @@ def tuning(records: Sequence[Record]) -> Table:
         "by the rule",
     ]
     return Table(header, rows, "Everything tried in tuning, on one seed used nowhere else", folded=True)
+
+
+def _order(record: Record) -> tuple[int, int, float, float]:
+    p = record["parameters"]
+    return p["batch"], METHODS.index(p["method"]), p["strength"], p["learning_rate"]
 
 
 def decay(effects: Mapping[tuple[Setting, float], Mapping[str, Interval]]) -> Table:

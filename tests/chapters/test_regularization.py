@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lipnb.lab import shrinkage, supervised_results, supervised_verdicts
+from lipnb.lab import (
+    shrinkage,
+    supervised_figures,
+    supervised_results,
+    supervised_tables,
+    supervised_verdicts,
+)
 from lipnb.lab.linear_algebra import random_svd
 
 pytestmark = pytest.mark.lab
@@ -102,6 +108,7 @@ def group_of(method, strength, batch, accuracies, *, seeds=range(5), **final):
             "estimate": 2.0,
             "margin_gradient": 1.0,
         }
+        known |= {"certified_accuracy": 0.1, "broken_certificates": 0}
         scaled = {k: v * (1 + 0.01 * seed * (strength > 0)) for k, v in (known | final).items()}
         parameters = {
             "network": "mlp",
@@ -114,7 +121,7 @@ def group_of(method, strength, batch, accuracies, *, seeds=range(5), **final):
         runs.append(
             {
                 "run": f"{method}{strength}{batch}{seed}", "history": [last], "diverged_at": None, "final": scaled,
-                "parameters": parameters | {"seed": seed, "dataset": "fashion_mnist"},
+                "parameters": parameters | {"seed": seed, "dataset": "fashion_mnist", "learning_rate": 0.1},
                 "provenance": {"backend": "tensorflow", "device": "cpu"},
             }
         )  # fmt: skip
@@ -180,3 +187,43 @@ def test_g8_counts_what_helps_and_what_hurts():
     assert "one-sided, test accuracy: better in 0, worse in 2 of 2 settings" in outcome.summary
     assert "one-sided, accuracy under attack: better in 2, worse in 0 of 2 settings" in outcome.summary
     assert supervised_verdicts.answer_g8({}, {}, profile="cpu").verdict == "open"
+
+
+def test_tables_have_a_row_for_each_method_run_and_strength():
+    found, by_setting = everything(0.0)
+    diverged = next(iter(next(iter(found.values())).runs.values()))
+    table = supervised_tables.methods(by_setting)
+    assert [row[2] for row in table.rows[:2]] == ["no constraint", "l2 penalty"]
+    assert len(table.rows) == 10
+    assert all(len(row) == len(table.header) for row in table.rows)
+    diverged["diverged_at"] = 3
+    table = supervised_tables.runs(found)
+    assert len(table.rows) == 50
+    assert [row[-1] for row in table.rows].count(3) == 1
+    assert all(len(row) == len(table.header) for row in table.rows)
+    effects = supervised_results.decay_effects(found)
+    assert supervised_tables.decay(effects).rows[0][1] == "0.1"
+
+
+def test_tuning_table_marks_what_the_rule_keeps():
+    runs = [
+        run | {"test_images": 100} for s in (0.1, 1.0) for run in group_of("l2", s, 64, [0.8], seeds=[100])
+    ]
+    runs += [run | {"test_images": 100} for run in group_of("none", 0.0, 64, [0.8], seeds=[100])]
+    assert [row[-1] for row in supervised_tables.tuning(runs).rows] == ["", "", "kept"]
+
+
+def test_figures_show_every_run_and_stand_empty_without_any():
+    found, by_setting = everything(0.0)
+    (setting, *_), members = next(iter(found)), next(iter(by_setting.values()))
+    figure = supervised_figures.tendency(list(members.values()))
+    assert [len(axis.lines) for axis in figure.axes] == [5] * 4
+    assert all(len(line.get_xdata()) == 5 for line in figure.axes[0].lines)
+    duels = {s: supervised_verdicts.duels(row) for s, row in by_setting.items()}
+    assert len(supervised_figures.duels(duels).axes[0].get_yticks()) == 2
+    assert len(supervised_figures.robustness(by_setting).axes[1].containers) == 4
+    series = [found[setting, "none", 0.0], found[setting, "l2", 0.1]]
+    drawn = supervised_figures.decay_series(series, {"bound": "C", "estimate": "c"}).axes[0]
+    assert [label.get_text() for label in drawn.get_xticklabels()] == ["0", "1e−1"]
+    for draw in (supervised_figures.tendency, supervised_figures.duels, supervised_figures.robustness):
+        assert draw({} if draw is not supervised_figures.tendency else []).axes
