@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from lipnb.lab import confounder_results as results
 from lipnb.lab import figures
@@ -43,6 +44,8 @@ def differences(found: Cells) -> Figure:
             axis.plot([interval.low, interval.high], [y, y], color=color)
     axis.axvline(0, color=figures.COLORS["none"], linestyle=":")
     axis.set_xscale("symlog", linthresh=10)
+    axis.set_xticks([-100, -30, -10, -5, 0, 5, 10, 30, 100])
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set(xlabel="change of the final FID (left: better)")
     axis.set_yticks(range(len(asked)), [q.text for q in reversed(asked)], fontsize=9)
     return figure
@@ -53,7 +56,8 @@ def layers(found: Cells, shown: list[results.Cell]) -> Figure:
     figure, axis = figures.new(width=8, height=3.6)
     for i, cell in enumerate(cell for cell in shown if results.norms(found.get(cell, {}), "operator").size):
         x = np.arange(len(results.LAYERS)) + 0.14 * (i - len(shown) / 2)
-        color, marker = figures.COLORS[cell.method], figures.MARKERS[cell.method]
+        color = figures.COLORS[cell.method]
+        marker = "*" if cell.restart else figures.MARKERS[cell.method]
         matrix, operator = (
             results.norms(found[cell], kind).mean(axis=0) for kind in ("reshaped", "operator")
         )
@@ -63,7 +67,7 @@ def layers(found: Cells, shown: list[results.Cell]) -> Figure:
     axis.axhline(1, color=figures.COLORS["none"], linestyle=":")
     axis.set_xticks(range(len(results.LAYERS)), results.LAYERS)
     axis.set(ylabel="norm", ylim=(0, None))
-    axis.legend(fontsize=8)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
     return figure
 
 
@@ -79,7 +83,7 @@ def constants(found: Cells) -> Figure:
         axis.plot([low, high], [y, y], color=color, linewidth=3, alpha=0.6, solid_capstyle="butt")
         axis.plot([np.mean(found_of["at_points"])], [y], figures.MARKERS[cell.method], color=color)
     axis.axvline(1, color=figures.COLORS["none"], linestyle=":")
-    axis.set_xscale("log")
+    figures.log_axis(axis, "x")
     axis.set(xlabel="Lipschitz constant (mark: largest gradient at images)")
     axis.set_yticks(range(len(order)), [results.label(cell) for cell in order])
     return figure

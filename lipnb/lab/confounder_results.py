@@ -80,7 +80,7 @@ def label(cell: Cell) -> str:
         parts.append(f"{cell.restart} from ones")
     if cell.batch_norm:
         parts.append("batch norm")
-    return ", ".join([*parts, cell.loss])
+    return ", ".join([*parts, cell.loss.replace("wasserstein", "Wasserstein")])
 
 
 def cells(records: Sequence[Record]) -> dict[Cell, dict[int, Record]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lipnb.lab import data, gan, metrics
+from lipnb.lab import data, diversity, gan, metrics
 from lipnb.penalties import input_gradient_norm
 
 __all__ = ["Gauge", "gauge", "measure", "slope_points"]
@@ -65,9 +65,9 @@ def measure(against: Gauge, game: gan.Game) -> dict[str, float]:
     counts = np.bincount(labels, minlength=against.classes)
     found = {
         "fid_test": metrics.frechet_distance(metrics.moments(features), against.moments),
-        **metrics.neighbour_measures(against.features, features[: against.neighbours]),
+        **diversity.neighbour_measures(against.features, features[: against.neighbours]),
         "modes": float(np.sum(counts >= max(0.1 * len(fake) / against.classes, 1))),
-        "missing_entropy": metrics.missing_entropy(counts),
+        "missing_entropy": diversity.missing_entropy(counts),
     }
     if game.settings.classes:
         asked = gan.labels_asked(len(fake), game.settings.classes)

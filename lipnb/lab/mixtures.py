@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-from lipnb.checks import check_count
-from lipnb.lab.metrics import missing_entropy
+from lipnb.lab.diversity import missing_entropy
 
 __all__ = ["SPREAD", "centres", "measures", "sample"]
 
@@ -20,7 +19,9 @@ REACH = 3 * SPREAD  # a sample within this distance of a centre belongs to its m
 
 def centres(n_modes: int) -> np.ndarray:
     """Centres of ``n_modes`` ≥ 2 modes, (n_modes, 2): mean 0, smallest distance 1 (Vogel 1979's spiral)."""
-    k = np.arange(check_count(n_modes, "n_modes", minimum=2))
+    if n_modes < 2:
+        raise ValueError(f"n_modes must be at least 2. Received: {n_modes!r}")
+    k = np.arange(n_modes)
     angle = k * np.pi * (3 - np.sqrt(5))
     points = np.sqrt(k + 0.5)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     points = points / pdist(points).min()

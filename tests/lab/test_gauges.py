@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lipnb import conv_matrix
-from lipnb.lab import costs, critics, data, gan, gauges, metrics, mixtures
+from lipnb.lab import costs, critics, data, diversity, gan, gauges, metrics, mixtures
 from lipnb.lab.methods import METHODS
 from lipnb.norms import spectral_norm
 
@@ -42,7 +42,7 @@ def test_neighbour_measures_are_what_their_definitions_say():
     rng = np.random.default_rng(0)
     real, fake = rng.normal(size=(40, 3)), rng.normal(size=(30, 3)) * 0.7 + 0.4
     expected = neighbour_measures_one_by_one(real, fake, 3)
-    assert metrics.neighbour_measures(real, fake, 3) == pytest.approx(expected)
+    assert diversity.neighbour_measures(real, fake, 3) == pytest.approx(expected)
     assert 0 < expected["recall"] < 1
     assert 0 < expected["coverage"] < 1
 
@@ -50,11 +50,11 @@ def test_neighbour_measures_are_what_their_definitions_say():
 def test_neighbour_measures_of_samples_alike_and_of_strangers():
     rng = np.random.default_rng(0)
     real, fake = rng.normal(size=(2, 500, 8))
-    alike = metrics.neighbour_measures(real, fake)
+    alike = diversity.neighbour_measures(real, fake)
     assert min(alike["precision"], alike["recall"], alike["coverage"]) > 0.85
     assert alike["density"] == pytest.approx(1, abs=0.15)
-    assert metrics.neighbour_measures(real, fake + 100) == dict.fromkeys(alike, 0.0)
-    collapsed = metrics.neighbour_measures(real, real[:1] + 1e-3 * fake)
+    assert diversity.neighbour_measures(real, fake + 100) == dict.fromkeys(alike, 0.0)
+    collapsed = diversity.neighbour_measures(real, real[:1] + 1e-3 * fake)
     assert collapsed["precision"] == 1
     assert collapsed["recall"] < 0.1
     assert collapsed["coverage"] < 0.1
@@ -62,15 +62,15 @@ def test_neighbour_measures_of_samples_alike_and_of_strangers():
 
 def test_neighbour_measures_refuse_too_few_points_and_pass_on_what_is_no_number():
     with pytest.raises(ValueError, match="more than k = 5 points. Received: 5, 9"):
-        metrics.neighbour_measures(np.zeros((5, 2)), np.zeros((9, 2)))
-    broken = metrics.neighbour_measures(np.zeros((9, 2)), np.full((9, 2), np.nan))
+        diversity.neighbour_measures(np.zeros((5, 2)), np.zeros((9, 2)))
+    broken = diversity.neighbour_measures(np.zeros((9, 2)), np.full((9, 2), np.nan))
     assert all(np.isnan(value) for value in broken.values())
 
 
 def test_missing_entropy_between_its_ends():
-    assert metrics.missing_entropy(np.full(7, 3)) == pytest.approx(0, abs=1e-15)
-    assert metrics.missing_entropy(np.array([0, 9, 0])) == pytest.approx(1)
-    assert metrics.missing_entropy(np.array([1, 1, 0, 0])) == pytest.approx(0.5)
+    assert diversity.missing_entropy(np.full(7, 3)) == pytest.approx(0, abs=1e-15)
+    assert diversity.missing_entropy(np.array([0, 9, 0])) == pytest.approx(1)
+    assert diversity.missing_entropy(np.array([1, 1, 0, 0])) == pytest.approx(0.5)
 
 
 def test_a_stack_is_read_channel_by_channel():
