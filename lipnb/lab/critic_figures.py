@@ -22,7 +22,7 @@ __all__ = [
     "ratios_by_pair",
     "runaway",
     "shortfall_curves",
-    "weights_and_spectra",
+    "weights_and_ranks",
 ]
 
 Array = np.ndarray
@@ -61,7 +61,7 @@ def gradient_maps(
     columns = 3
     rows = -(-len(planes) // columns)
     figure, axes = figures.new(
-        columns, rows, width=7.4, height=2.35 * rows + 0.7, sharex=True, sharey=True, squeeze=False
+        columns, rows, width=7.4, height=2.3 * rows + 0.2, sharex=True, sharey=True, squeeze=False
     )
     side = int(np.sqrt(next(iter(planes.values())).shape[-1]))
     coordinates = np.linspace(-pair.extent, pair.extent, side)
@@ -81,7 +81,7 @@ def gradient_maps(
         axis.set(xticks=[-3, 0, 3], yticks=[-3, 0, 3])
     for axis in axes.flat[len(planes) :]:
         axis.set_axis_off()
-    figure.colorbar(image, ax=axes, shrink=0.5, extend="max", label="$\\|\\nabla f\\|$")
+    figure.colorbar(image, ax=axes, shrink=0.5, extend="max", label="gradient norm")
     return figure
 
 
@@ -150,32 +150,34 @@ def shortfall_curves(
     return figure
 
 
-def weights_and_spectra(kernels: Mapping[str, Array], bound: float) -> Figure:
-    """Left: histogram of w/max|w| of a hidden kernel by method; right: its singular values over the largest."""
+def weights_and_ranks(kernels: Mapping[str, Array], ranks: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Left: histogram of w/max|w| of a hidden kernel by method; right: its stable rank over training steps."""
     figure, (left, right) = figures.new(2, height=3.1)
     for method, kernel in kernels.items():
-        color, label = figures.COLORS[method], figures.LABELS[method]
         share = np.ravel(kernel) / np.max(np.abs(kernel))
-        left.hist(share, bins=np.linspace(-1, 1, 42), density=True, color=color, alpha=0.5, label=label)
-        sigma = np.linalg.svd(kernel, compute_uv=False)
-        right.plot(np.arange(len(sigma)) + 1, sigma / sigma[0], color=color, label=label)
-    left.set(xlabel="weight / largest weight", ylabel="density", yscale="log")
-    right.set(xlabel="$k$", ylabel="$\\sigma_k\\,/\\,\\sigma_1$", yscale="log", ylim=(1e-3, 1.5))
-    right.legend(fontsize=9)
-    left.set_title(f"hidden kernel ($c$ = {bound:g})")
-    right.set_title("its singular values")
+        style = {"color": figures.COLORS[method], "alpha": 0.55, "label": figures.LABELS[method]}
+        left.hist(
+            share, bins=np.linspace(-1.025, 1.025, 42), weights=np.full(share.size, 1 / share.size), **style
+        )
+    for method, course in ranks.items():
+        style = {"color": figures.COLORS[method], "marker": figures.MARKERS[method]}
+        right.plot(list(course), list(course.values()), label=figures.LABELS[method], **style)
+    left.set(xlabel="weight / largest weight", ylabel="share of the weights")
+    right.set(xlabel="step", ylabel="$\\|W\\|_F^2\\,/\\,\\|W\\|_2^2$", xscale="symlog", yscale="log")
+    figures.log_axis(right, "y")
+    left.legend(fontsize=8.5, loc="upper center")
+    right.legend(fontsize=8.5)
     return figure
 
 
-def runaway(scales: Array, values: Mapping[float, Array], norm: float) -> Figure:
-    """Objective (gap − Frobenius penalty) along the scaling of all kernels, one curve for each strength."""
-    figure, axis = figures.new(width=5.6, height=3.0)
-    for (strength, value), dash in zip(values.items(), ("-", "--", "-.", ":"), strict=False):
-        axis.plot(
-            norm * scales, value, dash, color=figures.COLORS["frobenius_penalty"], label=f"λ = {strength:g}"
-        )
-    axis.axhline(0, color=INK, linewidth=0.8)
-    axis.set(xscale="log", yscale="symlog", xlabel="Frobenius norm of each kernel", ylabel="gap − penalty")
+def runaway(scales: Array, gains: Array, prices: Mapping[float, Array]) -> Figure:
+    """The gap and the Frobenius penalty for each strength, while all kernels grow together."""
+    figure, axis = figures.new(width=5.8, height=3.0)
+    axis.plot(scales, gains, color=figures.COLORS["spectral_norm"], label="gap")
+    for (strength, price), dash in zip(prices.items(), ("--", "-.", ":"), strict=True):
+        color = figures.COLORS["frobenius_penalty"]
+        axis.plot(scales, price, dash, color=color, label=f"penalty, λ = {strength:g}")
+    axis.set(xscale="log", yscale="log", xlabel="Frobenius norm of each kernel", ylim=(gains[0], None))
     axis.legend(fontsize=9)
     return figure
 
@@ -206,8 +208,12 @@ def depths(
         axis.set_xticks(sorted(series))
         if title != "shortfall":
             axis.set_yscale("log")
-    handles, names = np.atleast_1d(axes)[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=9)
+    series = {
+        n: h for axis in np.atleast_1d(axes) for h, n in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        list(series.values()), list(series), loc="outside upper center", ncols=3, fontsize=9, handlelength=3
+    )
     return figure
 
 

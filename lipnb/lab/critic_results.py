@@ -36,11 +36,11 @@ Score = Callable[[Training], float]
 
 
 def load(folder: Path, experiment: str = "critic") -> list[dict[str, Any]]:
-    """Every training of ``experiment`` below ``folder``, with its run's name, method, strength and seconds."""
+    """Every training of ``experiment`` below ``folder``, with its run's name, method, strength, steps and width."""
     found = []
     for record in records.read(folder, experiment):
         p = record["parameters"]
-        common = {"run": record["run"], "method": p["method"], "strength": p["strength"], "steps": p["steps"]}
+        common = {"run": record["run"], **{key: p[key] for key in ("method", "strength", "steps", "width")}}
         found += [common | training for training in record["trainings"]]
     return found
 
