@@ -1,9 +1,11 @@
 """Layers of every kind with what their kernels stand for, and helpers for the tests of the wrappers."""
 
+import keras
 import numpy as np
 from keras import layers, ops
 
 from lipnb.autodiff import compile_step, value_and_grad
+from lipnb.penalties import gradient_penalty
 from lipnb.reparam import SpectralNormalization
 
 RNG = np.random.default_rng(7)
@@ -78,12 +80,17 @@ def wrap(make, x, splits=None, wrapper=SpectralNormalization, **options):
     names = ["my_weight"] if isinstance(layer, Bilinear) else None
     wrapped = wrapper(layer, weight_names=names, **options)
     wrapped.build(x.shape)
-    vectors = iter(v for v in wrapped.non_trainable_variables if v.name[:2] in ("u_", "v_"))
-    for kernel, split in zip(wrapped.kernels, splits or (), strict=bool(splits)):
+    if splits:
+        set_top_vectors(wrapped, splits)
+    return wrapped
+
+
+def set_top_vectors(layer, splits):
+    vectors = iter(v for v in layer.non_trainable_variables if v.name[:2] in ("u_", "v_"))
+    for kernel, split in zip(layer.kernels, splits, strict=True):
         factors = [np.linalg.svd(block) for block in split(numpy(kernel))]
         next(vectors).assign(np.stack([u[:, 0] for u, _, _ in factors]))
         next(vectors).assign(np.stack([vt[0] for _, _, vt in factors]))
-    return wrapped
 
 
 def fill(weights):
@@ -139,3 +146,40 @@ def move(layer, scale=0.1):
 def assert_same(old, new):
     for a, b in zip(old, new, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+BATCH = (IMAGES, IMAGES[::-1] * 0.5, np.array([0.25, 0.75], "float32"))
+LEARNING_RATE = 0.05
+
+
+def numbers(shape, dtype="float32"):
+    """An initializer that gives the same kernels on every backend."""
+    return ops.convert_to_tensor(0.3 * np.random.default_rng(6).normal(size=shape), dtype)
+
+
+def critic_and_step():
+    """The critic with its training step, two calls and a penalty in one loss, and all state."""
+    conv = layers.Conv2D(4, 3, strides=2, kernel_initializer=numbers)
+    critic = keras.Sequential(
+        [
+            keras.Input(IMAGES.shape[1:]),
+            SpectralNormalization(conv),
+            layers.LeakyReLU(0.1),
+            layers.Flatten(),
+            SpectralNormalization(layers.Dense(1, kernel_initializer=numbers)),
+        ]
+    )
+    optimizer = keras.optimizers.SGD(LEARNING_RATE)
+    optimizer.build(critic.trainable_variables)
+
+    def step(real, fake, eps):
+        def loss():
+            difference = ops.mean(critic(fake, training=True)) - ops.mean(critic(real, training=True))
+            return difference + gradient_penalty(critic, real, fake, eps=eps)
+
+        state = critic.non_trainable_variables + optimizer.variables
+        value, gradients = value_and_grad(loss, critic.trainable_variables, state)
+        optimizer.apply(gradients, critic.trainable_variables)
+        return value
+
+    return critic, step, critic.variables + optimizer.variables

@@ -9,19 +9,24 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from reparam_cases import IMAGES, assert_same, numpy, stored
+from reparam_cases import (
+    BATCH,
+    IMAGES,
+    LEARNING_RATE,
+    assert_same,
+    critic_and_step,
+    numbers,
+    numpy,
+    stored,
+    tensor,
+)
 
-from lipnb.autodiff import compile_step, value_and_grad
+from lipnb.autodiff import value_and_grad
 from lipnb.penalties import gradient_penalty
 from lipnb.reparam import SpectralNormalization
 
 X = np.random.default_rng(4).normal(size=(32, 6)).astype("float32")
 Y = X @ np.random.default_rng(5).normal(size=(6, 1)).astype("float32")
-
-
-def numbers(shape, dtype):
-    """An initializer that gives the same kernels on every backend."""
-    return ops.cast(0.3 * np.random.default_rng(6).normal(size=shape), dtype)
 
 
 def regression(n_iter=1):
@@ -35,6 +40,8 @@ def regression(n_iter=1):
     )
 
 
+# PyTorch's compiler looks at the gradient of every tensor, and warns of it.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_learns_within_the_bound(jit_compile):
     model = regression()
@@ -63,58 +70,25 @@ def test_unbuilt_model_is_built_and_warmed_up_by_fit():
     assert sigma >= 0.9 * np.max(np.abs(numpy(layer.kernel) / numpy(layer.normalized_weights()[0])))
 
 
-def critic_and_step():
-    """A critic's training step with two calls and a penalty in one loss, and an optimizer."""
-    critic = keras.Sequential(
-        [
-            keras.Input(IMAGES.shape[1:]),
-            SpectralNormalization(layers.Conv2D(4, 3, strides=2, kernel_initializer=numbers)),
-            layers.LeakyReLU(0.1),
-            layers.Flatten(),
-            SpectralNormalization(layers.Dense(1, kernel_initializer=numbers)),
-        ]
-    )
-    optimizer = keras.optimizers.SGD(0.05)
-    optimizer.build(critic.trainable_variables)
-
-    def step(real, fake, eps):
-        def loss():
-            difference = ops.mean(critic(fake, training=True)) - ops.mean(critic(real, training=True))
-            return difference + gradient_penalty(critic, real, fake, eps=eps)
-
-        value, gradients = value_and_grad(
-            loss, critic.trainable_variables, critic.non_trainable_variables + optimizer.variables
-        )
-        optimizer.apply(gradients, critic.trainable_variables)
-        return value
-
-    return critic, step, critic.variables + optimizer.variables
-
-
-# Loss of the critic above over five steps, from the TensorFlow backend; every backend must give these.
-LOSSES = [0.000985, -0.072832, -0.146461, -0.219696, -0.292370]
-BATCH = (IMAGES, IMAGES[::-1] * 0.5, np.array([0.25, 0.75], "float32"))
-
-
-@pytest.mark.parametrize("mode", ["plain", "compiled", "jit"])
-def test_critic_losses_are_the_same_on_every_backend_and_compiled_or_not(mode):
-    _, step, state = critic_and_step()
-    if mode != "plain":
-        step = compile_step(step, state, jit_compile=mode == "jit")
-    losses = [float(numpy(step(*map(ops.convert_to_tensor, BATCH)))) for _ in range(5)]
-    np.testing.assert_allclose(losses, LOSSES, atol=2e-5)
-
-
 def test_only_the_optimizer_moves_the_kernel():
-    """One step of plain gradient descent: the kernel moves by −rate × gradient exactly, and by nothing else."""
+    """Three calls leave the kernel as it is; gradient descent moves it by −rate × gradient, and nothing else does."""
     critic, step, _ = critic_and_step()
     layer = critic.layers[0]
     before = numpy(layer.kernel)
     for _ in range(3):
         critic(IMAGES, training=True)
     np.testing.assert_array_equal(numpy(layer.kernel), before)
-    step(*map(ops.convert_to_tensor, BATCH))
-    assert 0 < np.max(np.abs(numpy(layer.kernel) - before)) < 0.5
+    real, fake, eps = map(tensor, BATCH)
+
+    def loss():
+        difference = ops.mean(critic(fake, training=True)) - ops.mean(critic(real, training=True))
+        return difference + gradient_penalty(critic, real, fake, eps=eps)
+
+    _, (slope, *_) = value_and_grad(loss, critic.trainable_variables, critic.non_trainable_variables)
+    np.testing.assert_array_equal(numpy(layer.kernel), before)
+    step(real, fake, eps)
+    np.testing.assert_allclose(numpy(layer.kernel), before - LEARNING_RATE * numpy(slope), atol=1e-7)
+    assert np.max(np.abs(numpy(slope))) > 1e-2
 
 
 MIRRORED = """
