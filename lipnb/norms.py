@@ -81,7 +81,7 @@ def spectral_norm_estimate(w: Any, n_iter: int = 5, u: Any = None, seed: int | N
 
     Returns
     -------
-    Scalar tensor of float32 or float64.
+    Scalar tensor of float32 or, for a float64 w, float64 (on TensorFlow; elsewhere Keras multiplies in float32).
 
     Guarantee
     ---------
