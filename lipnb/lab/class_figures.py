@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lipnb.lab import class_results, figures
+from lipnb.lab import class_results, figures, waiting
 from lipnb.lab.mixtures import centres
 from lipnb.lab.statistics import mean_interval
 
-__all__ = ["against_modes", "between_modes", "points"]
+__all__ = ["against_modes", "between_modes", "garments", "points"]
 
 Found = Mapping[tuple[str, str], Mapping[int, dict[str, Any]]]
 TITLES = {"misplaced": "misplaced mass", "modes": "share of modes found", "quality": "share near a mode"}
@@ -34,6 +34,8 @@ def _curve(axis, found: Found, key: str, measure: str, scale) -> None:
 
 def against_modes(found: Found) -> Figure:
     """Each measure against the number of modes: mean over seeds and t-interval; dotted, real points."""
+    if not found:
+        return waiting.figure()
     figure, axes = figures.new(3, width=9, height=3.4)
     record = next(iter(next(iter(found.values())).values()))
     modes = record["parameters"]["modes"]
@@ -52,6 +54,8 @@ def against_modes(found: Found) -> Figure:
 
 def points(arrays: Mapping[str, Mapping[str, np.ndarray]], modes: list[int]) -> Figure:
     """Generated points of one seed: a row a method (by its name), a column a number of modes; crosses are centres."""
+    if not arrays:
+        return waiting.figure()
     figure, axes = figures.new(
         len(modes), len(arrays), width=9, height=3.1 * len(arrays), squeeze=False, sharex="col", sharey="col"
     )
@@ -70,6 +74,8 @@ def points(arrays: Mapping[str, Mapping[str, np.ndarray]], modes: list[int]) -> 
 
 def between_modes(found: Found) -> Figure:
     """Gradient norms of the critics against the number of modes: largest at real points, mean on the segments."""
+    if not found:
+        return waiting.figure()
     figure, axes = figures.new(2, width=8.4, height=3.2)
     titles = {
         "gradient_norm_max": "largest at real points",
@@ -86,4 +92,15 @@ def between_modes(found: Found) -> Figure:
         axis.set(xlabel="number of modes", title=title)
     axes[0].set_ylabel("gradient norm of the critic")
     axes[0].legend(fontsize=8)
+    return figure
+
+
+def garments(samples: Mapping[str, np.ndarray]) -> Figure:
+    """36 generated images of each method (by its name), a column a method."""
+    if not samples:
+        return waiting.figure()
+    figure, axes = figures.new(len(samples), width=9, height=3.4, squeeze=False)
+    for axis, (name, images) in zip(axes[0], samples.items(), strict=True):
+        figures.image_grid(axis, images[:36], columns=6)
+        axis.set_title(name, fontsize=9)
     return figure

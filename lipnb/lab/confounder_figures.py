@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from lipnb.lab import confounder_results as results
-from lipnb.lab import figures
+from lipnb.lab import figures, waiting
 from lipnb.lab.statistics import mean_interval
 
 __all__ = ["constants", "differences", "ends", "layers"]
@@ -22,6 +22,8 @@ def ends(found: Cells) -> Figure:
     """Final distance of every cell, the best at the top: one mark a seed, mean and t-interval."""
     ended = [cell for cell in found if results.finals(found[cell], "fid_test")]
     order = sorted(ended, key=lambda cell: -np.mean(results.finals(found[cell], "fid_test")))
+    if not order:
+        return waiting.figure()
     figure, axis = figures.new(width=8, height=0.34 * len(order) + 0.9)
     for y, cell in enumerate(order):
         values = results.finals(found[cell], "fid_test")
@@ -35,6 +37,8 @@ def ends(found: Cells) -> Figure:
 def differences(found: Cells) -> Figure:
     """One row a question: the paired difference of final distances and its t-interval."""
     asked = [q for q in results.QUESTIONS if np.isfinite(results.difference(found, q).mean)]
+    if not asked:
+        return waiting.figure()
     figure, axis = figures.new(width=9, height=0.42 * len(asked) + 0.9)
     for y, question in enumerate(reversed(asked)):
         interval = results.difference(found, question)
@@ -53,9 +57,12 @@ def differences(found: Cells) -> Figure:
 
 def layers(found: Cells, shown: list[results.Cell]) -> Figure:
     """Norm of each layer of the trained critics: open marks as a matrix, full ones as the operator that it is."""
+    trained = [cell for cell in shown if results.norms(found.get(cell, {}), "operator").size]
+    if not trained:
+        return waiting.figure()
     figure, axis = figures.new(width=8, height=3.6)
-    for i, cell in enumerate(cell for cell in shown if results.norms(found.get(cell, {}), "operator").size):
-        x = np.arange(len(results.LAYERS)) + 0.14 * (i - len(shown) / 2)
+    for i, cell in enumerate(trained):
+        x = np.arange(len(results.LAYERS)) + 0.14 * (i - (len(trained) - 1) / 2)
         color = figures.COLORS[cell.method]
         marker = "*" if cell.restart else figures.MARKERS[cell.method]
         matrix, operator = (
@@ -75,6 +82,8 @@ def constants(found: Cells) -> Figure:
     """The Lipschitz constant of each critic lies on its line: from the largest slope found to the proven bound."""
     trained = [cell for cell in found if results.interval_of(found[cell])["upper"]]
     order = sorted(trained, key=lambda cell: -np.mean(results.interval_of(found[cell])["upper"]))
+    if not order:
+        return waiting.figure()
     figure, axis = figures.new(width=8, height=0.36 * len(order) + 1.0)
     for y, cell in enumerate(order):
         found_of = results.interval_of(found[cell])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lipnb.lab import figures
+from lipnb.lab import figures, waiting
 from lipnb.lab.statistics import median_ratio
 
 __all__ = ["LABELS", "memory_rows", "operation_rows", "other_rows", "part_rows", "parts_figure"]
@@ -53,6 +53,8 @@ def part_rows(cost: Record) -> list[list[str]]:
 
 def parts_figure(cost: Record) -> Figure:
     """The parts of a step as multiples of a forward pass, with intervals."""
+    if "parts" not in cost:
+        return waiting.figure()
     times = cost["parts"]["seconds"]
     order = ["penalty_gradient", "input_gradient", "weight_gradient", "forward"]
     figure, axis = figures.new(width=8, height=2.2)

@@ -35,6 +35,7 @@ AFTER_RUNS = {
     "supervised_verdicts.py",
     "tables.py",
     "verdicts.py",
+    "waiting.py",
 }
 
 

@@ -1,0 +1,183 @@
+"""The rules of the chapters on many classes and on confounders, on records whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lipnb.lab import class_results, confounder_results, cost_results
+
+pytestmark = pytest.mark.lab
+MODES = [2, 4, 8, 16]
+
+
+def mixture(method: str, seed: int, misplaced, *, loss: str = "wasserstein", diverged=()) -> dict:
+    outcomes = {
+        str(k): {
+            "history": []
+            if k in diverged
+            else [{"misplaced": m, "modes": k / 2, "quality": 0.5, "missing_entropy": 0.1}],
+            "diverged_at": 3 if k in diverged else None,
+        }
+        for k, m in zip(MODES, misplaced, strict=True)
+    }
+    parameters = {"method": method, "loss": loss, "seed": seed, "modes": MODES}
+    return {"run": f"{method}-{seed}", "parameters": parameters, "outcomes": outcomes}
+
+
+def garments(stacked: bool, method: str, seed: int, missing: float) -> dict:
+    parameters = {
+        "stacked": stacked,
+        "conditional": True,
+        "method": method,
+        "loss": "wasserstein",
+        "seed": seed,
+    }
+    last = {"missing_entropy": missing, "fid_test": 9.0, "modes": 5.0, "coverage": 0.1}
+    return {
+        "run": f"{stacked}-{method}-{seed}",
+        "parameters": parameters,
+        "history": [last],
+        "diverged_at": None,
+    }
+
+
+def played(slope: float, growth: float, seeds: int = 4) -> tuple[list[dict], list[dict]]:
+    """Records in which the penalty falls behind by ``slope`` a doubling, and by ``growth`` from few to many classes."""
+    rng = np.random.default_rng(0)
+    mixtures, images = [], []
+    for seed in range(seeds):
+        noise = 0.001 * rng.normal(size=4)
+        mixtures.append(mixture("gradient_penalty", seed, 0.2 + slope * np.log2(MODES) + noise))
+        mixtures.append(mixture("spectral_norm", seed, [0.2] * 4))
+        for stacked in (False, True):
+            images.append(
+                garments(stacked, "gradient_penalty", seed, 0.1 + growth * stacked + 0.001 * rng.normal())
+            )
+            images.append(garments(stacked, "spectral_norm", seed, 0.1))
+    return mixtures, images
+
+
+def judged(mixtures, images):
+    gaps = class_results.misplaced_gaps(class_results.by_method(mixtures))
+    slope = class_results.per_doubling(gaps)
+    grown = class_results.growth(class_results.images_by(images), conditional=True)
+    verdict = class_results.verdict_g7(slope, grown, mixtures, images, scale="here", profile="cpu")
+    return slope, grown, verdict.verdict
+
+
+@pytest.mark.parametrize(
+    ("slope", "growth", "expected"),
+    [
+        (0.05, 0.2, "supported"),
+        (0.05, -0.2, "not supported"),
+        (-0.05, 0.2, "not supported"),
+        (0, 0, "not supported"),
+    ],
+)
+def test_many_classes_are_judged_by_both_halves_of_the_rule(slope, growth, expected):
+    found_slope, found_growth, verdict = judged(*played(slope, growth))
+    assert verdict == expected
+    assert found_slope.mean == pytest.approx(slope, abs=0.003)
+    assert found_growth.mean == pytest.approx(growth, abs=0.003)
+
+
+def test_many_classes_stay_open_without_pairs():
+    mixtures, images = played(0.05, 0.2)
+    assert judged([], [])[2] == "open"
+    assert judged(mixtures, [])[2] == "open"
+    assert judged(mixtures[:2], images)[2] == "open"
+    assert "runs are missing" in class_results.summary(*judged(mixtures, [])[:2], "here").data
+
+
+def test_a_training_that_diverged_counts_as_the_worst():
+    record = mixture("gradient_penalty", 0, [0.1] * 4, diverged=(8,))
+    assert class_results.values({0: record}, 8, "misplaced") == [1.0]
+    assert class_results.values({0: record}, 8, "modes") == [0.0]
+    assert class_results.values({0: record}, 4, "misplaced") == [0.1]
+    rows = class_results.mixture_rows(class_results.by_method([record]))
+    assert [row[-1] for row in rows] == ["0 of 1", "0 of 1", "1 of 1", "0 of 1"]
+
+
+def run(fid: float | None, seed: int, method: str = "spectral_norm", **changes) -> dict:
+    parameters = {
+        "method": method,
+        "loss": "hinge",
+        "batch_norm": False,
+        "restart": 0,
+        "seed": seed,
+    } | changes
+    history = [] if fid is None else [{"fid_test": fid}]
+    layers = [{"type": "Conv2D", "reshaped": 1.0, "operator": 1.5}] * 3 + [
+        {"type": "Dense", "reshaped": 1.0, "operator": 1.0}
+    ]
+    critic = (
+        None
+        if fid is None
+        else {"layers": layers, "interval": {"at_points": 0.1, "lower": 0.2, "upper": 3.0}}
+    )
+    return {
+        "run": f"{method}{seed}",
+        "parameters": parameters,
+        "history": history,
+        "diverged_at": None if fid else 7,
+        "critic": critic,
+    }
+
+
+@pytest.mark.parametrize(
+    ("after", "answer"),
+    [
+        ([60, 61, 63], "worse"),
+        ([40, 41, 43], "better"),
+        ([40, 70, 50], "cannot be told"),
+        ([60, None, 61], "1 of 3 runs diverge"),
+        ([], "runs are missing"),
+    ],
+)
+def test_a_change_is_judged_by_its_paired_interval(after, answer):
+    base = [run(fid, seed) for seed, fid in enumerate([50, 51, 52])]
+    changed = [run(fid, seed, "operator_norm") for seed, fid in enumerate(after)]
+    found = confounder_results.cells(base + changed)
+    assert confounder_results.outcome(found, confounder_results.QUESTIONS[0]) == answer
+
+
+def test_questions_change_one_thing_each_but_the_one_that_says_so():
+    for question in confounder_results.QUESTIONS:
+        changed = [a != b for a, b in zip(question.base, question.other, strict=True)]
+        same_estimate = question.base.restart and question.other.method == "spectral_constraint"
+        assert sum(changed) == (2 if same_estimate else 1)
+
+
+def test_every_question_has_its_runs_in_the_grid():
+    from lipnb.lab import grid
+
+    runs = [r.parameters | {"seed": 0} for r in grid.runs("cpu", full=True) if r.experiment == "confounders"]
+    cells = {
+        confounder_results.Cell(p["method"], p["loss"], p.get("batch_norm", False), p.get("restart", 0))
+        for p in runs
+    }
+    assert {cell for q in confounder_results.QUESTIONS for cell in (q.base, q.other)} == cells
+
+
+def test_the_summary_tells_the_norms_that_the_critics_have():
+    found = confounder_results.cells([run(50, seed) for seed in range(3)])
+    assert "1.50" in confounder_results.summary(found, "here").data
+    assert confounder_results.norms(
+        found[confounder_results.Cell("spectral_norm", "hinge")], "operator"
+    ).shape == (3, 4)
+
+
+def test_memory_is_read_from_the_difference_of_two_batches():
+    def peak(variant, batch, peak_bytes):
+        return {"parameters": {"variant": variant, "batch": batch}, "peak_bytes": peak_bytes}
+
+    records = [
+        peak("none", 64, 10**9),
+        peak("none", 512, 10**9 + 448 * 2048),
+        peak("gradient_penalty", 64, 2 * 10**9),
+    ]
+    assert cost_results.memory_rows(records) == [["no constraint", "2", "1.00"]]
+    records.append(peak("gradient_penalty", 512, 2 * 10**9 + 448 * 6144))
+    assert cost_results.memory_rows(records)[1] == ["gradient penalty", "6", "3.00"]
+    assert cost_results.memory_rows([]) == []
