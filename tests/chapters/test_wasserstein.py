@@ -190,7 +190,7 @@ def test_g5_batch_normalization_couples_the_samples_of_a_batch():
             *norm,
             keras.layers.Dense(1, dtype="float64"),
         ]
-        return keras.Sequential([keras.Input((2,)), *layers])
+        return keras.Sequential([keras.Input((2,), dtype="float64"), *layers])
 
     x = cloud(6, 2, 0)
     own = penalty_maths.cross_gradients(critic(), x, training=True)
