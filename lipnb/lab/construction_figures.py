@@ -39,7 +39,8 @@ def clipping(
 
 def slips(constants: Mapping[str, float]) -> Figure:
     """One row for each "normalized" layer: its true constant on a logarithmic scale, 1 marked."""
-    figure, axis = figures.new(1, height=0.36 * len(constants) + 0.7)
+    figure, axes = figures.new(1, height=0.36 * len(constants) + 0.7, squeeze=False)
+    axis = axes[0, 0]
     for y, value in enumerate(constants.values()):
         color = figures.COLORS["spectral_norm" if value > 1 + 1e-3 else "exact"]
         axis.plot([1, value], [y, y], color=color, linewidth=3, alpha=0.5)
@@ -55,7 +56,8 @@ def slips(constants: Mapping[str, float]) -> Figure:
 
 def depths(gains: Mapping[str, tuple[Array, Array]]) -> Figure:
     """Largest Jacobian norm found (solid) and median gain (dotted) over depth, by kind of chain; the bound is 1."""
-    figure, axis = figures.new(1, height=3.2)
+    figure, axes = figures.new(1, height=3.2, squeeze=False)
+    axis = axes[0, 0]
     _over_depth(axis, gains, ("C1", "C0"))
     axis.axhline(1, color=BOUND, linestyle="--", label="proven bound")
     axis.set(ylim=(1e-4, 2), ylabel="gain", xlabel="layers")

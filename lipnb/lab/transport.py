@@ -57,7 +57,8 @@ class Transport:
     @property
     def pairs(self) -> tuple[Array, Array]:
         """Indices of the real and of the fake points that the plan couples."""
-        return np.nonzero(self.plan > 0)
+        rows, columns = np.nonzero(self.plan > 0)
+        return rows, columns
 
     def upper(self, z: Any) -> Array:
         """Largest 1-Lipschitz extension at rows ``z`` (k, d): minₖ (f(pₖ) + ‖z − pₖ‖), shape (k,)."""

@@ -107,7 +107,7 @@ def _coloured(ends: Array, norms: Array) -> LineCollection:
     shares = np.linspace(0, 1, norms.shape[1] + 1)[:, None]
     corners = ends[:, None, 0] * (1 - shares) + ends[:, None, 1] * shares
     pieces = np.stack([corners[:, :-1], corners[:, 1:]], axis=2).reshape(-1, 2, 2)
-    lines = LineCollection(pieces, cmap="plasma", norm=Normalize(-0.1, 1.25), linewidths=1.3)
+    lines = LineCollection(list(pieces), cmap="plasma", norm=Normalize(-0.1, 1.25), linewidths=1.3)
     lines.set_array(norms.ravel())
     return lines
 
@@ -138,7 +138,7 @@ def pushes(found: Transport, directions: Array, reach: float) -> Figure:
     )
     i, j = found.pairs
     ends = np.stack([found.fake[j], found.real[i]], axis=1)
-    axes[1].add_collection(LineCollection(ends, colors=EXACT, linewidths=1.1, zorder=0))
+    axes[1].add_collection(LineCollection(list(ends), colors=EXACT, linewidths=1.1, zorder=0))
     axes[0].legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(-0.12, 1.02))
     return figure
 
