@@ -181,3 +181,17 @@ def test_memory_is_read_from_the_difference_of_two_batches():
     records.append(peak("gradient_penalty", 512, 2 * 10**9 + 448 * 6144))
     assert cost_results.memory_rows(records)[1] == ["gradient penalty", "6", "3.00"]
     assert cost_results.memory_rows([]) == []
+
+
+def test_mixtures_run_at_the_rate_that_the_recorded_tuning_chose():
+    from lipnb.lab import grid, paths, records
+
+    tried: dict[tuple, list] = {}
+    for record in records.read(paths.RECORDED / "cpu", "mixtures_tuning"):
+        p, (outcome,) = record["parameters"], record["outcomes"].values()
+        end = class_results.end(outcome, "misplaced")
+        tried.setdefault((p["method"], p["loss"], p["critic_steps"]), []).append((end, p["learning_rate"]))
+    chosen = {key: min(ends)[1] for key, ends in tried.items()}
+    main = [run.parameters for run in grid.runs("cpu", full=True) if run.experiment == "mixtures"]
+    keys = {(p["method"], p["loss"], p["critic_steps"]): p["learning_rate"] for p in main}
+    assert not chosen or keys == chosen
