@@ -28,7 +28,7 @@ def matrices(
     """
     figure = figures.new(1, 1, height=4.1)[0]
     figure.clear()
-    above, below = figure.subfigures(2, 1, height_ratios=[1, 0.95])
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[1, 0.95]), dtype=object)
     ratios = [1.8, *(matrix.shape[1] for matrix in panels.values())]
     axes = above.subplots(1, len(panels) + 1, width_ratios=ratios)
     _entries(axes[0], np.arange(1, taps + 1)[:, None], taps, "kernel")

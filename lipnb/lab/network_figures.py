@@ -98,9 +98,9 @@ def looseness(gaps: Sequence[Gap], exact: Sequence[tuple[float, float]], depth: 
     axes[0].set(xscale="log", yscale="log", xlabel=f"hidden layers, width {width}")
     axes[0].set(ylabel="product bound / largest slope found", ylim=(0.9, 2e3))
     axes[1].set(xscale="log", yscale="log", xlabel=f"width, {depth} hidden layers", ylim=(0.9, 2e3))
-    for axis, points in zip(axes, ({g.depth for g in gaps}, {g.width for g in gaps}), strict=False):
+    for axis, places in zip(axes, ({g.depth for g in gaps}, {g.width for g in gaps}), strict=False):
         axis.axhline(1, color=figures.COLORS["exact"], linewidth=1.2, linestyle="--")
-        axis.set(xticks=sorted(points), xticklabels=map(str, sorted(points)))
+        axis.set(xticks=sorted(places), xticklabels=map(str, sorted(places)))
         axis.minorticks_off()
     axes[0].legend(fontsize=9, loc="upper left")
     _exact(axes[2], exact)
