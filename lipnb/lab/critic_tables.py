@@ -88,4 +88,5 @@ def _text(values: Any, digits: int) -> str:
     interval = mean_interval(list(values))
     if not np.isfinite(interval.mean):
         return "–"
-    return f"{interval.mean:.3g}" if abs(interval.mean) >= 1000 else interval.text(digits)
+    plain = 0.01 <= abs(interval.mean) < 1000
+    return interval.text(digits) if plain else f"{interval.mean:.2g}"
