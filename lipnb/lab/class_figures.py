@@ -18,7 +18,7 @@ Found = Mapping[tuple[str, str], Mapping[int, dict[str, Any]]]
 TITLES = {"misplaced": "misplaced mass", "modes": "share of modes found", "quality": "share near a mode"}
 
 
-def _curve(axis, found: Found, key: str, measure: str, scale) -> None:
+def _curve(axis, found: Found, key: tuple[str, str], measure: str, scale) -> None:
     runs = found[key]
     modes = next(iter(runs.values()))["parameters"]["modes"]
     intervals = [mean_interval(np.divide(class_results.values(runs, k, measure), scale(k))) for k in modes]

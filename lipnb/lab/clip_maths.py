@@ -17,7 +17,7 @@ def random_network(sizes: Sequence[int], seed: int, *, biases: bool) -> Network:
     """Gaussian kernels (sizes[l], sizes[l + 1]) and biases (zero without ``biases``)."""
     rng = np.random.default_rng(seed)
     kernels = [rng.standard_normal(shape) for shape in pairwise(sizes)]
-    return kernels, [biases * rng.standard_normal(kernel.shape[1]) for kernel in kernels]
+    return kernels, [float(biases) * np.asarray(rng.standard_normal(kernel.shape[1])) for kernel in kernels]
 
 
 def scaled(network: Network, c: float, bias_power: int) -> Network:
@@ -42,7 +42,8 @@ def gap_gradients(network: Network, real: Array, fake: Array, slope: float = 0.2
     x = np.concatenate([real, fake])
     weight = np.concatenate([np.full(len(real), 1 / len(real)), np.full(len(fake), -1 / len(fake))])
     outputs, slopes = _layers(network, x, slope)
-    back, gradients = weight[:, None], []
+    gradients: list[Array] = []
+    back = weight[:, None]
     for layer in range(len(network[0]) - 1, -1, -1):
         back = back * slopes[layer]
         gradients.insert(0, outputs[layer].T @ back)

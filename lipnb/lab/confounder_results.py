@@ -104,8 +104,8 @@ def difference(found: Cells, question: Question, key: str = "fid_test") -> Inter
     seeds = [
         s for s in base if s in other and base[s]["diverged_at"] is None and other[s]["diverged_at"] is None
     ]
-    pairs = [[runs[s]["history"][-1][key] for s in seeds] for runs in (other, base)]
-    return paired_difference(*pairs)
+    ends, before = ([runs[s]["history"][-1][key] for s in seeds] for runs in (other, base))
+    return paired_difference(ends, before)
 
 
 def outcome(found: Cells, question: Question) -> str:

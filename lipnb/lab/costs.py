@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def games(names: list[str], size: int, **settings: Any) -> dict[str, gan.Game]:
     """A game for each variant in ``names``, on images of ``size``×``size``×1, with the Wasserstein loss."""
-    common = {"loss": "wasserstein", "critic_steps": 1, "learning_rate": 1e-4} | settings
+    common: dict[str, Any] = {"loss": "wasserstein", "critic_steps": 1, "learning_rate": 1e-4} | settings
     return {name: gan.build(gan.Settings(**common | VARIANTS[name]), (size, size, 1)) for name in names}
 
 
@@ -84,7 +84,8 @@ def floating_operations(step: Callable[..., Any], *tensors: Tensor) -> int | Non
     options = tf.compat.v1.profiler.ProfileOptionBuilder(
         tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     ).with_empty_output()
-    graph = step.get_concrete_function(*tensors).graph
+    traced: Any = step
+    graph = traced.get_concrete_function(*tensors).graph
     return tf.compat.v1.profiler.profile(graph, options=options.build()).total_float_ops
 
 

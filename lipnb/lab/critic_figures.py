@@ -120,9 +120,9 @@ def ratios_by_pair(ratios: Mapping[str, Mapping[str, tuple[Sequence[float], Inte
 def bounded_scores(scores: Mapping[str, tuple[Sequence[float], Interval]], label: str) -> Figure:
     """One row a method: a score in 0 … 1 for every seed, the mean and its interval."""
     figure, axis = figures.new(width=6.4, height=0.32 * len(scores) + 0.9)
-    for y, (method, (values, interval)) in enumerate(reversed(scores.items())):
+    for y, (method, (values, interval)) in enumerate(reversed(list(scores.items()))):
         figures.interval(axis, y, values, interval, method)
-    axis.set_yticks(range(len(scores)), [figures.LABELS[method] for method in reversed(scores)])
+    axis.set_yticks(range(len(scores)), [figures.LABELS[method] for method in reversed(list(scores))])
     axis.set(xlabel=label, xlim=(0, None))
     return figure
 

@@ -131,7 +131,7 @@ def use_style() -> None:
 
 def new(
     columns: int = 1, rows: int = 1, *, width: float = 7.2, height: float | None = None, **options
-) -> tuple[Figure, np.ndarray]:
+) -> tuple[Figure, Any]:
     """Figure of ``width`` inches (7.2 is the page's column) and its axes, squeezed as by ``plt.subplots``."""
     size = (width, height if height is not None else 0.62 * width * rows / columns + 0.3)
     return plt.subplots(rows, columns, figsize=size, **options)

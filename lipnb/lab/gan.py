@@ -100,7 +100,8 @@ def build(settings: Settings, shape: tuple[int, ...], *, jit_compile: bool = Fal
         optimizer.build(model.trainable_variables)
     state = [v for part in (*pair, *optimizers) for v in part.variables]
     steps = critic_step(s, held, pair, optimizers[1], state), generator_step(s, pair, optimizers[0], state)
-    return Game(s, *pair, *(compile_step(step, state, jit_compile=jit_compile) for step in steps), state)
+    of_critic, of_generator = (compile_step(step, state, jit_compile=jit_compile) for step in steps)
+    return Game(s, *pair, of_critic, of_generator, state)
 
 
 def _generator(s: Settings, shape: tuple[int, ...]) -> keras.Model:
@@ -115,7 +116,7 @@ def _critic(s: Settings, shape: tuple[int, ...], held: methods.Hold) -> keras.Mo
     options: dict[str, Any] = {"seed": 2 * s.seed + 1, "wrap": held.wrap}
     if len(shape) == 1:
         return models.mlp_critic(*shape, s.width, kernel_constraint=held.kernel_constraint, **options)
-    constraints = {
+    constraints: dict[str, Any] = {
         "kernel_constraint": held.kernel_constraint,
         "gamma_constraint": held.gamma_constraint,
     }

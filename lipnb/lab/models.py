@@ -29,7 +29,7 @@ def unwrapped(layer: keras.Layer) -> keras.Layer:
     return layer
 
 
-def generator(latent: int, shape: tuple[int, int, int], width: int, *, seed: int) -> keras.Model:
+def generator(latent: int, shape: tuple[int, ...], width: int, *, seed: int) -> keras.Model:
     """DCGAN generator (Radford, Metz & Chintala 2016): (latent,) → ``shape`` in −1 … 1.
 
     Dense to (h/4, w/4, 4·width), then two transposed convolutions 4×4 stride 2 (2·width, width) and a
@@ -66,7 +66,7 @@ def _add_normalized(model: keras.Sequential) -> None:
 
 
 def conditional_generator(
-    latent: int, shape: tuple[int, int, int], width: int, classes: int, *, seed: int
+    latent: int, shape: tuple[int, ...], width: int, classes: int, *, seed: int
 ) -> keras.Model:
     """:func:`generator` of the noise joined with an embedding of the label: [(latent,), ()] → ``shape``."""
     noise, label = keras.Input((latent,)), keras.Input((), dtype="int32")
@@ -78,7 +78,7 @@ def conditional_generator(
 
 
 def critic(
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     width: int,
     *,
     seed: int,
@@ -162,7 +162,7 @@ def _mlp(name, inputs, outputs, width, initial, activation, wrap, constraint) ->
     return model
 
 
-def classifier(shape: tuple[int, int, int], classes: int, *, seed: int) -> keras.Model:
+def classifier(shape: tuple[int, ...], classes: int, *, seed: int) -> keras.Model:
     """Small convolutional classifier: ``shape`` → logits (classes,); its layer ``features`` has 64 units."""
     initial = _initializers(seed)
     model = keras.Sequential(name="classifier")
