@@ -1,4 +1,4 @@
-"""The article's claims, read from ``book/claims.yaml``: the one place where they are stated."""
+"""The article's claims, from ``book/claims.yaml``, and the chapters that settle them, from ``book/_toc.yml``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from lipnb.lab import paths
 
-__all__ = ["Claim", "load_claims"]
+__all__ = ["Claim", "load_chapters", "load_claims"]
 
 
 @dataclass(frozen=True)
@@ -28,3 +28,13 @@ class Claim:
 def load_claims(path: Path = paths.CLAIMS) -> tuple[Claim, ...]:
     """All claims, in the article's order."""
     return tuple(Claim(id=key, **entry) for key, entry in yaml.safe_load(path.read_text()).items())
+
+
+def load_chapters(book: Path = paths.CLAIMS.parent) -> list[str]:
+    """Names of the chapters in the table of contents, in its order.
+
+    A notebook that is not in it is a draft: a chapter whose runs have not been recorded yet.
+    """
+    toc = yaml.safe_load((book / "_toc.yml").read_text())
+    files = [Path(entry["file"]) for part in toc["parts"] for entry in part["chapters"]]
+    return [file.name for file in files if file.parent.name == "notebooks"]

@@ -25,7 +25,7 @@ import nbformat
 import yaml
 
 from lipnb.lab import links, pages, paths
-from lipnb.lab.claims import load_claims
+from lipnb.lab.claims import load_chapters, load_claims
 
 __all__ = ["build", "is_noise", "main"]
 
@@ -79,9 +79,7 @@ def build(
 
 
 def _check_chapters(chapters: Path, book: Path) -> None:
-    toc = yaml.safe_load((book / "_toc.yml").read_text())
-    listed = {Path(entry["file"]) for part in toc["parts"] for entry in part["chapters"]}
-    expected = {path.name for path in listed if path.parent.name == "notebooks"}
+    expected = set(load_chapters(book))
     found = {
         path.stem
         for path in chapters.glob("*.ipynb")

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
 
 from lipnb.lab import figures, paths, verdicts
-from lipnb.lab.claims import load_claims
+from lipnb.lab.claims import load_chapters, load_claims
 
 BOOK = paths.CLAIMS.parent
 TEXT = r"""# {title} ({ids})
@@ -32,9 +31,7 @@ $\|W\|_2 \le \|W\|_F$.
 
 def chapter_names(book: Path = BOOK) -> list[str]:
     """The chapters in the table of contents."""
-    toc = yaml.safe_load((book / "_toc.yml").read_text())
-    files = [Path(entry["file"]) for part in toc["parts"] for entry in part["chapters"]]
-    return [file.name for file in files if file.parent.name == "notebooks"]
+    return load_chapters(book)
 
 
 def write_chapter(folder: Path, name: str, extra: str = "", stderr: str = "") -> Path:
