@@ -36,12 +36,22 @@ Score = Callable[[Training], float]
 
 
 def load(folder: Path, experiment: str = "critic") -> list[dict[str, Any]]:
-    """Every training of ``experiment`` below ``folder``, with its run's name, method, strength, steps and width."""
-    found = []
+    """Every training of ``experiment`` below ``folder``, with its run's name, method, strength, steps and width.
+
+    Raises ValueError where two runs trained one method on the same pair and seed, as after new settings; the tuning and
+    the sweep over depths are meant to.
+    """
+    found: list[dict[str, Any]] = []
     for record in records.read(folder, experiment):
         p = record["parameters"]
         common = {"run": record["run"], **{key: p[key] for key in ("method", "strength", "steps", "width")}}
         found += [common | training for training in record["trainings"]]
+    if experiment in ("critic", "critic_more"):
+        runs: dict[tuple[str, str, int], str] = {}
+        for t in found:
+            other = runs.setdefault((t["method"], t["pair"], t["seed"]), t["run"])
+            if other != t["run"]:
+                raise ValueError(f"a method must have one run. Received: {other}, {t['run']}")
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lipnb.lab import critic_results, critic_verdicts, line_critics
+from lipnb.lab import critic_results, critic_verdicts, line_critics, records
 from lipnb.lab.distributions import PAIRS, Pair, draw, w1_estimate
 from lipnb.lab.linear_algebra import agree, at_most
 from lipnb.lab.transport import w1_1d, w1_samples
@@ -136,6 +136,20 @@ def test_the_shortfall_does_not_depend_on_scale():
     assert critic_results.shortfall(training("none", "a", 0, gap=0.5)) == 0.5
     assert critic_results.shortfall(training("none", "a", 0, gap=50.0, largest=100.0)) == 0.5
     assert np.isnan(critic_results.shortfall(training("none", "a", 0, diverged_at=10)))
+
+
+def test_two_runs_of_one_method_are_refused(tmp_path):
+    parameters = {"method": "none", "strength": 0, "steps": 10, "width": 8}
+    for name in ("old", "new"):
+        found = {
+            "parameters": parameters,
+            "trainings": [{k: v for k, v in training("none", "a", 0).items() if k != "run"}],
+        }
+        records.write(tmp_path / "critic", name, found)
+        records.write(tmp_path / "critic_tuning", name, found)
+    with pytest.raises(ValueError, match="one run. Received: new, old"):
+        critic_results.load(tmp_path)
+    assert len(critic_results.load(tmp_path, "critic_tuning")) == 2
 
 
 def test_comparisons_pair_seeds_and_leave_out_what_diverged():
