@@ -8,7 +8,7 @@ from typing import Any
 from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import Interval
 from lipnb.lab.supervised_results import METHODS, SENSITIVITIES, Group, Setting, gap_at, tuned, value
-from lipnb.lab.supervised_verdicts import alpha
+from lipnb.lab.supervised_verdicts import TENDENCIES, alpha
 from lipnb.lab.tables import Table
 
 __all__ = ["correlations", "decay", "methods", "runs", "tuning"]
@@ -91,15 +91,15 @@ def correlations(
     members: Mapping[Setting, Sequence[Group]],
     caption: str,
 ) -> Table:
-    """Spearman's correlations of both ends of the constant with both tendencies, setting by setting."""
+    """Spearman's correlations of measures of sensitivity with the tendencies, setting by setting."""
     kinds = [
-        f"{kind} against {end}" for end in ("proven bound", "lower bound") for kind in ("lost labels", "gap")
+        f"{TENDENCIES[kind]} against {SENSITIVITIES[key]}" for key, kind in next(iter(measured.values()), {})
     ]
     rows = [
         [s.label, sum(len(g.finished) for g in members[s]), *(i.text(2) for i in row.values())]
         for s, row in measured.items()
     ]
-    return Table(["setting", "runs", *kinds], rows, f"{caption}. Spearman's correlation and 95% interval")
+    return Table(["setting", "runs", *kinds], rows, caption)
 
 
 def runs(found: Mapping[Any, Group]) -> Table:

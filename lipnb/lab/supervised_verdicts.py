@@ -63,9 +63,9 @@ ByMethod = Mapping[str, Group]
 
 
 def tendencies(
-    groups_by_setting: Mapping[Setting, Sequence[Group]],
+    groups_by_setting: Mapping[Setting, Sequence[Group]], constants: Sequence[str] = ("bound", "estimate")
 ) -> dict[Setting, dict[tuple[str, str], Interval]]:
-    """Spearman's correlation of a constant (``bound``, ``estimate``) with each of ``TENDENCIES``, setting by setting."""
+    """Spearman's correlation of each of ``constants`` with each of ``TENDENCIES``, in settings with enough runs."""
     outcome: dict[str, Key] = {"lost": lost_under_attack, "end_gap": "end_gap"}
     found: dict[Setting, dict[tuple[str, str], Interval]] = {}
     for setting, members in groups_by_setting.items():
@@ -74,7 +74,7 @@ def tendencies(
             (constant, kind): correlation(
                 [value(run, constant) for run in runs], [value(run, outcome[kind]) for run in runs]
             )
-            for constant in ("bound", "estimate")
+            for constant in constants
             for kind in TENDENCIES
         }
     return {setting: row for setting, row in found.items() if all(i.known for i in row.values())}
