@@ -73,7 +73,7 @@ def shortfall(training: Training) -> float:
 
 
 def shortfalls(training: Training) -> np.ndarray:
-    """The shortfall at every measurement while training, by the largest norm found until then on fewer points."""
+    """The shortfall at every measurement while training, by the largest norm found at that time on fewer points."""
     gap, largest, w1 = (np.array(training["history"][key]) for key in ("gap", "largest", "w1"))
     return 1 - gap / (np.where(largest > 0, largest, np.inf) * w1)
 
