@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from lipnb.conv_matrix import Convolution, read_convolution
+from lipnb.conv_matrices import Convolution, read_convolution
 
 __all__ = ["Symbol", "conv_norm_bound", "fold", "fourier_symbol", "group_bounds", "spread", "unit_scale"]
 

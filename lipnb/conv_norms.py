@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 
 from lipnb.checks import check_count, check_positive
 from lipnb.conv_bounds import Symbol, fold, fourier_symbol, group_bounds, spread, unit_scale
-from lipnb.conv_matrix import Convolution, _matrix, read_convolution
+from lipnb.conv_matrices import Convolution, _matrix, read_convolution
 from lipnb.norms import spectral_norm
 
 __all__ = ["conv_norm"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lipnb.conv_matrix import conv_matrix
+from lipnb.conv_matrices import conv_matrix
 from lipnb.lab import circles, figures
 from lipnb.lab.linear_algebra import agree, at_most, lengths, norm_ratio, random_svd
 from lipnb.norms import frobenius_norm, spectral_norm

@@ -10,7 +10,7 @@ import pytest
 from keras import layers, ops
 
 from lipnb import conv_norms
-from lipnb.conv_matrix import conv_matrix
+from lipnb.conv_matrices import conv_matrix
 from lipnb.conv_norms import conv_norm
 from lipnb.convolutions import conv_norm_bound
 from lipnb.norms import spectral_norm

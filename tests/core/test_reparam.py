@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from reparam_cases import IMAGES, KINDS, SEQUENCES, as_matrix, gradients, numpy, tensor, top_slope, wrap
 
 from lipnb.autodiff import value_and_grad
-from lipnb.conv_matrix import conv_matrix
+from lipnb.conv_matrices import conv_matrix
 from lipnb.conv_norms import conv_norm
 from lipnb.reparam import FrobeniusNormalization, SpectralNormalization
 

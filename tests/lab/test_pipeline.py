@@ -247,7 +247,9 @@ def test_make_plans_each_target_in_a_path_with_spaces(tmp_path, target):
     folder.mkdir(parents=True)
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         shutil.copy(paths.ROOT / name, folder / name)
-    result = subprocess.run(["make", "-n", target], cwd=folder, capture_output=True, text=True)
+    result = subprocess.run(
+        ["make", "--no-print-directory", "-n", target], cwd=folder, capture_output=True, text=True
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert ".venv/bin/python" in result.stdout
     assert str(tmp_path) not in result.stdout
