@@ -1,6 +1,6 @@
 """What keras.layers.SpectralNormalization promises its users, asked of ours; differences are marked by words.
 
-Each test answers one behaviour of Keras 3.15's own tests of that layer, as the migration page lists them.
+Each test answers one behaviour of Keras 3.15's own tests of that layer, as the page on using lipnb lists them.
 """
 
 import keras
