@@ -108,9 +108,11 @@ def _value_and_grad_tf(loss, variables, state):
     gradients = tape.gradient(value, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     # TensorFlow's graph optimizer (2.21) may drop the edge that makes an assignment wait for earlier reads, where
     # the gradient needs no value that was read: a Wasserstein critic's last layer. So gradients wait for the loss.
-    # By control edges: data edges through identities are optimized away as well.
+    # It bypasses a data edge where the gradient is an input, and a control edge where it is a constant: hence both.
     with tf.control_dependencies([value]):
-        return value, [tf.identity(gradient) for gradient in gradients]
+        gradients = [tf.identity(gradient) for gradient in gradients]
+    value, *gradients = tf.identity_n([value, *gradients])
+    return value, gradients
 
 
 def _input_gradient_tf(f, x):
