@@ -44,6 +44,10 @@ def regression(n_iter=1):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_learns_within_the_bound(jit_compile):
+    if jit_compile and keras.backend.backend() == "torch" and " " in sys.prefix:
+        pytest.skip(
+            "PyTorch's compiler passes its folder to the C++ compiler unquoted: a space in the path breaks it"
+        )
     model = regression()
     before = stored(model)
     model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=jit_compile)
