@@ -44,6 +44,6 @@ EXPORT = --frozen --no-emit-project --extra lab --extra jax --group dev --quiet 
 $(READY): requirements.lock pyproject.toml
 	test -x $(PY) || uv venv --quiet --seed .venv 2>/dev/null || $(PYTHON) -m venv .venv
 	$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet --disable-pip-version-check uv
-	$(PY) -m uv pip install --quiet --python $(PY) --require-hashes -r requirements.lock
+	$(PY) -m uv pip install --quiet --python $(PY) --compile-bytecode --require-hashes -r requirements.lock
 	$(PY) -m uv pip install --quiet --python $(PY) --no-deps -e .
 	@touch $@
