@@ -79,13 +79,17 @@ def shortfalls(training: Training) -> np.ndarray:
 
 
 def off_over_on(training: Training) -> float:
-    """log₂ of the largest gradient norm found off the segments over the largest on them; NaN where it diverged."""
+    """log₂ of the largest gradient norm found off the segments over the largest on them; NaN where it diverged.
+
+    What the uphill search found counts off them where it is farther than NEAR from them all, and else on them.
+    """
     if training["diverged_at"] is not None:
         return float("nan")
-    off, uphill = training["norms"]["off"]["max"], training["uphill"]
-    if uphill is not None and uphill["distance"] > NEAR:
-        off = max(off, uphill["norm"])
-    return float(np.log2(off / training["norms"]["segments"]["max"]))
+    largest = {place: training["norms"][place]["max"] for place in ("off", "segments")}
+    if uphill := training["uphill"]:
+        place = "off" if uphill["distance"] > NEAR else "segments"
+        largest[place] = max(largest[place], uphill["norm"])
+    return float(np.log2(largest["off"] / largest["segments"]))
 
 
 def over_seeds(trainings: Iterable[Training], method: str, score: Score) -> dict[int, float]:

@@ -37,7 +37,8 @@ RULES = {
     ),
     "G6": (
         "Under the two-sided penalty, the 95% t-interval over seeds of log₂ of the largest gradient norm found off the "
-        "segments over the largest on them, the mean over the pairs, lies above 0"
+        "segments (farther than 0.25 from them all) over the largest on them, by points and by the search uphill, the mean "
+        "over the pairs, lies above 0"
     ),
     "H1": (
         "The bound from c and the layers' sizes holds in every training; paired by seed, the 95% t-interval of weight "

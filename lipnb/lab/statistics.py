@@ -23,6 +23,11 @@ class Interval(NamedTuple):
         """Whether there is an interval at all."""
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
+    @property
+    def side(self) -> int:
+        """1 where the interval lies above 0, −1 where below, 0 where it holds 0 or is unknown."""
+        return int(self.known and self.low > 0) - int(self.known and self.high < 0)
+
     def numbers(self) -> list[float | None]:
         """[mean, low, high] for a record, with None for what is unknown or infinite."""
         return [float(value) if np.isfinite(value) else None for value in self]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,9 +12,9 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
-from lipnb.lab import grid
+from lipnb.lab import grid, seeds
 from lipnb.lab.figures import LABELS
-from lipnb.lab.statistics import Interval, mean_interval, paired_difference
+from lipnb.lab.statistics import Interval, mean_interval
 
 __all__ = [
     "METHODS",
@@ -34,7 +35,6 @@ __all__ = [
     "reached",
     "scale",
     "settings",
-    "side",
     "tuned",
     "value",
 ]
@@ -84,7 +84,7 @@ class Group:
     @property
     def finished(self) -> dict[int, Record]:
         """The runs that did not diverge."""
-        return {seed: run for seed, run in self.runs.items() if run["diverged_at"] is None}
+        return seeds.finished(self.runs)
 
     def values(self, key: Key) -> np.ndarray:
         """``key`` of each finished run, see :func:`value`."""
@@ -97,21 +97,20 @@ class Group:
 
 def groups(records: Sequence[Record]) -> dict[tuple[Setting, str, float], Group]:
     """The records by setting, method and strength; ValueError where two are of one seed, as after new settings."""
-    found: dict[tuple[Setting, str, float], dict[int, Record]] = {}
-    for record in sorted(records, key=lambda r: (r["parameters"]["seed"], r["run"])):
-        p = record["parameters"]
-        setting = Setting(p["network"], p["train"], p["noise"], p["batch"])
-        runs = found.setdefault((setting, p["method"], p["strength"]), {})
-        if p["seed"] in runs:
-            raise ValueError(f"a seed must have one run. Received: {runs[p['seed']]['run']}, {record['run']}")
-        runs[p["seed"]] = record
-    return {key: Group(*key, runs) for key, runs in found.items()}
+
+    def key(p: dict[str, Any]) -> tuple[Setting, str, float]:
+        return Setting(p["network"], p["train"], p["noise"], p["batch"]), p["method"], p["strength"]
+
+    return {of: Group(*of, runs) for of, runs in seeds.grouped(records, key).items()}
 
 
 def settings(found: Mapping[tuple[Setting, str, float], Group]) -> list[Setting]:
     """The settings in which a run ended: more images first, clean labels first, small batches first."""
-    ended = {setting for (setting, _, _), group in found.items() if group.finished}
-    return sorted(ended, key=lambda s: (s.network, -s.train, s.noise, s.batch))
+    return sorted({setting for (setting, _, _), group in found.items() if group.finished}, key=_place)
+
+
+def _place(setting: Setting) -> tuple:
+    return setting.network, -setting.train, setting.noise, setting.batch
 
 
 def chosen(profile: str) -> dict[str, float]:
@@ -163,11 +162,11 @@ def scale(found: Mapping[Any, Group], profile: str) -> str:
     if not runs:
         return f"no runs of profile {profile} yet"
     p, q = runs[0]["parameters"], runs[0]["provenance"]
-    seeds = {run["parameters"]["seed"] for run in runs}
+    count = len({run["parameters"]["seed"] for run in runs})
     networks = sorted({run["parameters"]["network"].upper() for run in runs})
     return (
-        f"{p['dataset']}, 28×28, {' and '.join(networks)}, {len(runs)} runs, up to {len(seeds)} "
-        f"seed{'s' * (len(seeds) > 1)}, {q['backend']} on {q['device']}"
+        f"{p['dataset']}, 28×28, {' and '.join(networks)}, {len(runs)} runs, up to {count} "
+        f"seed{'s' * (count > 1)}, {q['backend']} on {q['device']}"
     )
 
 
@@ -220,9 +219,7 @@ def lost_under_attack(run: Record) -> float:
 
 def compare(a: Group, b: Group, key: Key) -> Interval:
     """Mean of a − b over the seeds that both have, with the 95% t-interval of the pairs' differences."""
-    shared = [seed for seed in a.finished if seed in b.finished]
-    first, second = ([value(group.finished[seed], key) for seed in shared] for group in (a, b))
-    return paired_difference(first, second)
+    return seeds.difference(a.runs, b.runs, lambda run: value(run, key))
 
 
 def log_ratio(a: Group, b: Group, key: Key) -> Interval:
@@ -239,37 +236,29 @@ def decay_effects(
         for (setting, method, strength), group in found.items()
         if method == "l2" and (setting, "none", 0.0) in found
     }
-    ordered = sorted(
-        pairs, key=lambda key: (settings(found).index(key[0]) if pairs[key][0].finished else 99, key[1])
-    )
+    ordered = sorted(pairs, key=lambda key: (_place(key[0]), key[1]))
     return {key: {name: log_ratio(*pairs[key], name) for name in SENSITIVITIES} for key in ordered}
 
 
 def correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Interval:
     """Spearman's rank correlation of two quantities over runs, with its 95% percentile bootstrap interval.
 
-    Unknown ends below ``COUNTED`` runs, or where one of the two is the same in all.
+    Unknown below ``COUNTED`` runs, and where one of the two is the same in all of them; the ends are unknown where
+    that happens in a resample.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) < COUNTED or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Interval(math.nan, math.nan, math.nan)
 
-    def rank_correlation(a, b):
-        a, b = (scipy.stats.rankdata(z, axis=-1) for z in (a, b))
-        a, b = (z - z.mean(axis=-1, keepdims=True) for z in (a, b))
-        return (a * b).sum(axis=-1) / np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    def rank_correlation(a, b, axis=-1):
+        a, b = (scipy.stats.rankdata(z, axis=axis) for z in (a, b))
+        a, b = (z - z.mean(axis=axis, keepdims=True) for z in (a, b))
+        return (a * b).sum(axis=axis) / np.sqrt((a**2).sum(axis=axis) * (b**2).sum(axis=axis))
 
-    result = scipy.stats.bootstrap(
-        (x, y),
-        lambda a, b, axis=-1: rank_correlation(a, b),
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
+    rng = np.random.default_rng(seed)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # 0/0 in a resample of equal values
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+        result = scipy.stats.bootstrap(
+            (x, y), rank_correlation, paired=True, vectorized=True, method="percentile", rng=rng
+        )
     return Interval(float(rank_correlation(x, y)), *map(float, result.confidence_interval))
-
-
-def side(interval: Interval) -> int:
-    """1 where the interval lies above 0, −1 where below, 0 where it holds 0 or is unknown."""
-    return int(interval.known and interval.low > 0) - int(interval.known and interval.high < 0)

@@ -10,6 +10,7 @@ import numpy as np
 from lipnb.lab import verdicts
 from lipnb.lab.statistics import Interval
 from lipnb.lab.supervised_results import (
+    COUNTED,
     RIVALS,
     SENSITIVITIES,
     Group,
@@ -21,7 +22,6 @@ from lipnb.lab.supervised_results import (
     lost_under_attack,
     reached,
     scale,
-    side,
     value,
 )
 
@@ -38,13 +38,15 @@ __all__ = [
 ]
 
 RULE_A2 = (
-    "No attack of any run broke a certificate; and in every setting with at least 10 runs the 95% bootstrap intervals of "
-    "Spearman's correlation of the constant, by its proven bound and by the lower bound found, with the share of labels "
-    "lost under attack and with the final gap of training and test accuracy all lie above 0"
+    "In every setting with at least 10 runs the 95% bootstrap intervals of Spearman's correlation of the constant, by its "
+    "proven bound and by the lower bound found, with the share of labels lost under attack and with the final gap of "
+    "training and test accuracy all lie above 0; open where one of them is undefined, a check of the theorem fails or an "
+    "attack broke a certificate, since then something is measured wrongly"
 )
 RULE_D2 = (
     "At the strongest l2 penalty tried, wherever it ran, the 95% t-intervals, paired by seed, of the log-ratios (l2 penalty "
-    "over no penalty) of the proven bound, of the lower bound found and of the mean input gradient all lie below 0"
+    "over no penalty) of the proven bound, of the lower bound found and of the mean input gradient all lie below 0; open "
+    "where a check of what l2 is fails"
 )
 RULE_F2 = (
     "With the largest training set, at a small and at a large batch, the 95% t-intervals, paired by seed, of final test "
@@ -65,19 +67,23 @@ ByMethod = Mapping[str, Group]
 def tendencies(
     groups_by_setting: Mapping[Setting, Sequence[Group]], constants: Sequence[str] = ("bound", "estimate")
 ) -> dict[Setting, dict[tuple[str, str], Interval]]:
-    """Spearman's correlation of each of ``constants`` with each of ``TENDENCIES``, in settings with enough runs."""
+    """Spearman's correlation of each of ``constants`` with each of ``TENDENCIES``, in settings with enough runs.
+
+    A correlation that is undefined there stays, unknown: the rule cannot be judged then.
+    """
     outcome: dict[str, Key] = {"lost": lost_under_attack, "end_gap": "end_gap"}
     found: dict[Setting, dict[tuple[str, str], Interval]] = {}
     for setting, members in groups_by_setting.items():
         runs = [run for group in members for run in group.finished.values()]
-        found[setting] = {
-            (constant, kind): correlation(
-                [value(run, constant) for run in runs], [value(run, outcome[kind]) for run in runs]
-            )
-            for constant in constants
-            for kind in TENDENCIES
-        }
-    return {setting: row for setting, row in found.items() if all(i.known for i in row.values())}
+        if len(runs) >= COUNTED:
+            found[setting] = {
+                (constant, kind): correlation(
+                    [value(run, constant) for run in runs], [value(run, outcome[kind]) for run in runs]
+                )
+                for constant in constants
+                for kind in TENDENCIES
+            }
+    return found
 
 
 def verdict_a2(
@@ -87,20 +93,21 @@ def verdict_a2(
     *,
     profile: str,
 ) -> verdicts.Verdict:
-    """A2: the certificate's ``checks`` and records, and the ``measured`` tendencies, by ``RULE_A2``."""
+    """A2 by ``RULE_A2``, from the certificate's ``checks``, the attacks of the runs and the ``measured`` tendencies."""
     runs = [run for group in found.values() for run in group.finished.values()]
     broken = sum(run["final"]["broken_certificates"] for run in runs)
     attacks = sum(run["parameters"]["attacked"] for run in runs)
-    sides = [side(i) for row in measured.values() for i in row.values()]
-    certified = all(checks.values()) and not broken
-    tally = {key: [side(row[key]) for row in measured.values()] for key in next(iter(measured.values()), {})}
+    intervals = [i for row in measured.values() for i in row.values()]
+    sides = [i.side for i in intervals]
+    valid = all(checks.values()) and not broken and bool(intervals) and all(i.known for i in intervals)
+    tally = {key: [row[key].side for row in measured.values()] for key in next(iter(measured.values()), {})}
     told = "; ".join(
         f"{TENDENCIES[kind]} against the {SENSITIVITIES[constant]}: {row.count(1)} of {len(row)}"
         for (constant, kind), row in tally.items()
     )
     return verdicts.experiment(
         "A2",
-        (certified and all(s == 1 for s in sides)) if sides else None,
+        all(s == 1 for s in sides) if valid else None,
         rule=RULE_A2,
         summary=(
             f"Theorem: a label with margin m holds for all perturbations below m/(√2·C); {broken} of {attacks} attacked "
@@ -131,18 +138,18 @@ def verdict_d2(
     *,
     profile: str,
 ) -> verdicts.Verdict:
-    """D2 by ``RULE_D2`` and the ``checks`` of its traps; "open" where fewer than two pairs leave no interval."""
+    """D2 by ``RULE_D2`` and the ``checks`` of its traps; "open" too where fewer than two pairs leave no interval."""
     strongest = max((strength for _, strength in effects), default=0.0)
     judged = {key: row for key, row in effects.items() if key[1] == strongest}
     intervals = [i for row in judged.values() for i in row.values()]
-    known = bool(intervals) and all(i.known for i in intervals)
+    valid = all(checks.values()) and bool(intervals) and all(i.known for i in intervals)
     factors = (
         {key: [2 ** row[key].mean for row in judged.values()] for key in SENSITIVITIES} if judged else {}
     )
     told = ", ".join(f"{SENSITIVITIES[k]} {min(v):.2f} to {max(v):.2f}" for k, v in factors.items())
     return verdicts.experiment(
         "D2",
-        all(side(i) == -1 for i in intervals) and all(checks.values()) if known else None,
+        all(i.side == -1 for i in intervals) if valid else None,
         rule=RULE_D2,
         summary=(
             "l2 is weight decay under plain gradient descent only. At the strongest strength tried, "
@@ -193,7 +200,7 @@ def verdict_f2(
         len(row) == 2 * len(RIVALS) for row in measured.values()
     )
     known = complete and all(i.known for i in intervals)
-    sides = [side(i) for i in intervals]
+    sides = [i.side for i in intervals]
     told = "; ".join(f"{setting.label}: {_duel_words(row)}" for setting, row in measured.items())
     return verdicts.experiment(
         "F2",
@@ -215,7 +222,7 @@ def verdict_f2(
 def _duel_words(row: Mapping[tuple[str, str], Interval]) -> str:
     words = {1: "better", 0: "no clear difference", -1: "worse"}
     return ", ".join(
-        f"{measure} against {_short(rival)} {words[side(i)]}" for (rival, measure), i in row.items()
+        f"{measure} against {_short(rival)} {words[i.side]}" for (rival, measure), i in row.items()
     )
 
 
@@ -249,7 +256,7 @@ def answer_g8(
     tally: dict[tuple[str, str], list[int]] = {}
     for row in measured.values():
         for key, effect in row.items():
-            tally.setdefault(key, []).append(side(effect))
+            tally.setdefault(key, []).append(effect.side)
     told = "; ".join(
         f"{_short(kind)}, {measure}: better in {sides.count(1)}, worse in {sides.count(-1)} of {len(sides)} settings"
         for (kind, measure), sides in tally.items()

@@ -175,8 +175,8 @@ def test_g3_needs_the_typical_and_the_largest_norm(largest, expected):
     assert critic_verdicts.verdict_g3([], "cpu", "s").verdict == "open"
 
 
-@pytest.mark.parametrize(("off", "distance", "expected"), [(2.0, 0.1, 1), (1.0, 0.1, 0), (1.0, 0.3, 2)])
-def test_a_steeper_place_found_uphill_counts_if_it_is_off_the_segments(off, distance, expected):
+@pytest.mark.parametrize(("off", "distance", "expected"), [(2.0, 0.1, -1), (1.0, 0.1, -2), (1.0, 0.3, 2)])
+def test_a_steeper_place_found_uphill_counts_where_it_is(off, distance, expected):
     norms = {"segments": {"mean": 1.0, "max": 1.0}, "off": {"max": off}}
     found = training("gradient_penalty", "a", 0, norms=norms, uphill={"norm": 4.0, "distance": distance})
     assert critic_results.off_over_on(found) == expected

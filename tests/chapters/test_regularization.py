@@ -172,10 +172,8 @@ def test_d2_needs_all_three_sensitivities_below(bound, verdict):
     assert [strength for _, strength in effects] == [0.1, 0.1]
     assert supervised_verdicts.verdict_d2(effects, found, {"trap": True}, profile="cpu").verdict == verdict
     if verdict == "supported":
-        assert (
-            supervised_verdicts.verdict_d2(effects, found, {"trap": False}, profile="cpu").verdict
-            == "not supported"
-        )
+        failed = supervised_verdicts.verdict_d2(effects, found, {"trap": False}, profile="cpu")
+        assert failed.verdict == "open"
     assert supervised_verdicts.verdict_d2({}, {}, {"trap": True}, profile="cpu").verdict == "open"
 
 
