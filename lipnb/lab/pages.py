@@ -52,7 +52,13 @@ def claims_page(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Any
     """
     records = {claim.id: verdicts.get(claim.id, {"verdict": "open"}) for claim in claims}
     legend = "\n".join(f"- {_badge(verdict)} {meaning}" for verdict, meaning in MEANINGS.items())
-    parts = [INTRODUCTION, f"{{.verdict-legend}}\n{legend}", _overview(claims, records), _scale(records)]
+    parts = [
+        INTRODUCTION,
+        f"{{.verdict-legend}}\n{legend}",
+        _overview(claims, records),
+        _scale(records),
+        _headline(records),
+    ]
     for letter in sorted({claim.id[0] for claim in claims}):
         rows = [_row(claim, records[claim.id]) for claim in claims if claim.id[0] == letter]
         table = ["::::::{list-table}", ":class: claims", ":header-rows: 1", ":widths: 55 45", ""]
@@ -136,6 +142,20 @@ def _scale(records: Mapping[str, Mapping[str, Any]]) -> str:
         return ""
     names = " and ".join(f"`{profile}`" for profile in profiles)
     return f"All experiments on this page ran with the {names} profile{'s' * (len(profiles) > 1)} only."
+
+
+def _headline(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """The comparison that the article closes with, H6 and H7, in one paragraph; empty before both are settled."""
+    quality, speed = (records.get(name, {"verdict": "open"}) for name in ("H6", "H7"))
+    if "open" in (quality["verdict"], speed["verdict"]):
+        return ""
+    return (
+        f"**The article's headline**, spectral normalization beside the gradient penalty: that it converges in fewer "
+        f"epochs and ends better is {_badge(quality['verdict'])}, that each epoch is faster {_badge(speed['verdict'])}. "
+        f"{escape(quality['summary'])} {escape(speed['summary'])} So far the answer, and it is one for these conditions: "
+        f"{escape(quality['scale'])}. Another loss, number of critic steps or architecture may turn it; "
+        f"[the chapter](notebooks/headline.ipynb) shows where it does."
+    )
 
 
 def _row(claim: Claim, record: Mapping[str, Any]) -> str:
