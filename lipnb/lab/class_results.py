@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from IPython.display import Markdown
 
-from lipnb.lab import verdicts
+from lipnb.lab import seeds, verdicts
 from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import Interval, mean_interval
 
@@ -52,11 +52,7 @@ def label(key: Key) -> str:
 
 def by_method(records: Sequence[Record]) -> dict[Key, dict[int, Record]]:
     """Records by (method, loss) and then by seed."""
-    found: dict[Key, dict[int, Record]] = {}
-    for record in records:
-        p = record["parameters"]
-        found.setdefault((p["method"], p["loss"]), {})[p["seed"]] = record
-    return {key: dict(sorted(runs.items())) for key, runs in sorted(found.items())}
+    return dict(sorted(seeds.grouped(records, lambda p: (p["method"], p["loss"])).items()))
 
 
 def end(outcome: Record, key: str) -> float:
@@ -93,12 +89,8 @@ def per_doubling(gaps: Mapping[int, Mapping[int, float]]) -> Interval:
 
 def images_by(records: Sequence[Record]) -> dict[tuple[bool, bool, str, str], dict[int, Record]]:
     """Records by (stacked, conditional, method, loss) and then by seed."""
-    found: dict[tuple[bool, bool, str, str], dict[int, Record]] = {}
-    for record in records:
-        p = record["parameters"]
-        key = (p["stacked"], p["conditional"], p["method"], p["loss"])
-        found.setdefault(key, {})[p["seed"]] = record
-    return {key: dict(sorted(runs.items())) for key, runs in sorted(found.items())}
+    grouped = seeds.grouped(records, lambda p: (p["stacked"], p["conditional"], p["method"], p["loss"]))
+    return dict(sorted(grouped.items()))
 
 
 def growth(
@@ -106,9 +98,9 @@ def growth(
 ) -> Interval:
     """By how much the penalty's ``key`` minus normalization's grows from single to stacked images, over seeds."""
     single, stacked = ([images.get((s, conditional, *m), {}) for m in METHODS[:2]] for s in (False, True))
-    seeds = set.intersection(*(set(runs) for runs in [*single, *stacked]))
+    shared = set.intersection(*(set(runs) for runs in [*single, *stacked]))
     changes = []
-    for seed in sorted(seeds):
+    for seed in sorted(shared):
         few, many = (end(a[seed], key) - end(b[seed], key) for a, b in (single, stacked))
         changes.append(many - few)
     return mean_interval(changes)
@@ -192,6 +184,4 @@ def _signed(interval: Interval) -> str:
 def _trend(interval: Interval) -> str:
     if not interval.known:
         return "runs are missing"
-    if interval.low > 0:
-        return "it falls behind"
-    return "it gains" if interval.high < 0 else "no trend can be told"
+    return {1: "it falls behind", 0: "no trend can be told", -1: "it gains"}[interval.side]

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from IPython.display import Markdown
 
+from lipnb.lab import seeds
 from lipnb.lab.figures import LABELS
-from lipnb.lab.statistics import Interval, mean_interval, paired_difference
+from lipnb.lab.statistics import Interval, mean_interval
 
 __all__ = [
     "LAYERS",
@@ -85,27 +86,19 @@ def label(cell: Cell) -> str:
 
 def cells(records: Sequence[Record]) -> dict[Cell, dict[int, Record]]:
     """Records by cell and then by seed, in the order of the losses and then as recorded."""
-    found: dict[Cell, dict[int, Record]] = {}
-    for record in records:
-        p = record["parameters"]
-        cell = Cell(p["method"], p["loss"], p["batch_norm"], p["restart"])
-        found.setdefault(cell, {})[p["seed"]] = record
+    found = seeds.grouped(records, lambda p: Cell(p["method"], p["loss"], p["batch_norm"], p["restart"]))
     return dict(sorted(found.items(), key=lambda item: (item[0].loss, item[0].method, item[0][2:])))
 
 
 def finals(runs: Mapping[int, Record], key: str) -> list[float]:
     """``key`` at the last measurement of each run that did not diverge."""
-    return [run["history"][-1][key] for run in runs.values() if run["diverged_at"] is None]
+    return [run["history"][-1][key] for run in seeds.finished(runs).values()]
 
 
 def difference(found: Cells, question: Question, key: str = "fid_test") -> Interval:
     """``other`` − ``base`` at the end, paired by seed: mean and 95% t-interval."""
     base, other = found.get(question.base, {}), found.get(question.other, {})
-    seeds = [
-        s for s in base if s in other and base[s]["diverged_at"] is None and other[s]["diverged_at"] is None
-    ]
-    ends, before = ([runs[s]["history"][-1][key] for s in seeds] for runs in (other, base))
-    return paired_difference(ends, before)
+    return seeds.difference(other, base, lambda run: run["history"][-1][key])
 
 
 def outcome(found: Cells, question: Question) -> str:
@@ -116,9 +109,7 @@ def outcome(found: Cells, question: Question) -> str:
         return f"{diverged} of {len(found[question.other])} runs diverge"
     if not interval.known:
         return "runs are missing"
-    if interval.low > 0:
-        return "worse"
-    return "better" if interval.high < 0 else "cannot be told"
+    return {1: "worse", 0: "cannot be told", -1: "better"}[interval.side]
 
 
 def norms(runs: Mapping[int, Record], kind: str) -> np.ndarray:

@@ -158,8 +158,7 @@ def _sides(trainings: Sequence[Training], a: str, b: str) -> str:
     """On which pairs the interval of a's shortfall minus b's lies above 0, and on which below."""
     pairs = dict.fromkeys(t["pair"] for t in trainings)
     found = {pair: compare([t for t in trainings if t["pair"] == pair], a, b) for pair in pairs}
-    above = [pair for pair, interval in found.items() if interval.known and interval.low > 0]
-    below = [pair for pair, interval in found.items() if interval.known and interval.high < 0]
+    above, below = ([pair for pair, interval in found.items() if interval.side == side] for side in (1, -1))
     return f"Pair by pair: above 0 on {', '.join(above) or 'none'}; below on {', '.join(below) or 'none'}."
 
 

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from IPython.display import Markdown
 
-from lipnb.lab import verdicts
+from lipnb.lab import seeds, verdicts
 from lipnb.lab.figures import LABELS
-from lipnb.lab.statistics import Interval, epochs_to_reach, mean_interval, paired_difference
+from lipnb.lab.statistics import Interval, epochs_to_reach, mean_interval
 
 __all__ = [
     "COLUMNS",
     "SHOWN",
     "Series",
     "compare",
-    "paired_series",
     "series",
     "shown",
     "summary",
@@ -60,7 +59,7 @@ class Series:
     @property
     def finished(self) -> dict[int, Record]:
         """The runs that did not diverge."""
-        return {seed: run for seed, run in self.runs.items() if run["diverged_at"] is None}
+        return seeds.finished(self.runs)
 
     def curve(self, key: str) -> np.ndarray:
         """``key`` at every measurement of the finished runs, shape (seeds, measurements)."""
@@ -78,13 +77,7 @@ class Series:
 
 def series(records: Sequence[Record]) -> dict[tuple[str, str, int], Series]:
     """The records by (method, loss, critic steps); ValueError where two are of one seed, as after new settings."""
-    grouped: dict[tuple[str, str, int], dict[int, Record]] = {}
-    for record in sorted(records, key=lambda r: r["parameters"]["seed"]):
-        p = record["parameters"]
-        runs = grouped.setdefault((p["method"], p["loss"], p["critic_steps"]), {})
-        if p["seed"] in runs:
-            raise ValueError(f"a seed must have one run. Received: {runs[p['seed']]['run']}, {record['run']}")
-        runs[p["seed"]] = record
+    grouped = seeds.grouped(records, lambda p: (p["method"], p["loss"], p["critic_steps"]))
     return {key: Series(*key, runs) for key, runs in grouped.items()}
 
 
@@ -92,11 +85,6 @@ def shown(all_series: dict[tuple[str, str, int], Series], critic_steps: int) -> 
     """The series that the figures show for ``critic_steps``, where a run of theirs ended."""
     found = [all_series[(*key, critic_steps)] for key in SHOWN if (*key, critic_steps) in all_series]
     return [s for s in found if s.finished]
-
-
-def paired_series(a: Series, b: Series) -> list[tuple[Record, Record]]:
-    """The finished runs of two series that share a seed."""
-    return [(a.finished[seed], b.finished[seed]) for seed in a.finished if seed in b.finished]
 
 
 def compare(a: Series, b: Series, key: str = "fid_test") -> dict[str, Interval | int]:
@@ -108,21 +96,25 @@ def compare(a: Series, b: Series, key: str = "fid_test") -> dict[str, Interval |
     the epochs that b and a need to reach the worse of the two final distances (positive: a is faster, 1 means
     in half the epochs); ``pairs``: their number. 95% t-intervals over the pairs.
     """
-    pairs = paired_series(a, b)
-    ends = [[run["history"][-1][key] for run in pair] for pair in pairs]
+
+    def end(run: Record) -> float:
+        return run["history"][-1][key]
+
+    pairs = seeds.paired(a.runs, b.runs)
+    targets = [max(end(x), end(y)) for x, y in pairs]
     speed = [
-        np.log2(_epochs(y, max(end), key) / _epochs(x, max(end), key))
-        for (x, y), end in zip(pairs, ends, strict=True)
+        np.log2(_epochs(y, target, key) / _epochs(x, target, key))
+        for (x, y), target in zip(pairs, targets, strict=True)
     ]
-    first, second = zip(*ends, strict=True) if ends else ((), ())
-    return {"end": paired_difference(second, first), "epochs": mean_interval(speed), "pairs": len(pairs)}
+    difference = seeds.difference(b.runs, a.runs, end)
+    return {"end": difference, "epochs": mean_interval(speed), "pairs": len(pairs)}
 
 
 def verdict_h6(
     comparison: dict[int, dict], all_series: dict, *, scale: str, profile: str
 ) -> verdicts.Verdict:
     """H6 by its rule; "open" where fewer than two pairs leave no interval."""
-    sides = {c: (_side(v["end"]), _side(v["epochs"])) for c, v in comparison.items()}
+    sides = {c: (v["end"].side, v["epochs"].side) for c, v in comparison.items()}
     known = all(v["end"].known for v in comparison.values())
     names = [
         run["run"]
@@ -172,7 +164,7 @@ def verdict_h7(ratios: dict[str, Interval], cost: Record, *, profile: str) -> ve
 def summary(comparison: dict[int, dict], ratios: dict[str, Interval], scale: str) -> Markdown:
     """The chapter's last paragraph, from its numbers."""
     ends = "; ".join(
-        f"with {_steps(c)} its final FID is {_WORDS_END[_side(v['end'])]} (penalty minus normalization: {v['end'].text()})"
+        f"with {_steps(c)} its final FID is {_WORDS_END[v['end'].side]} (penalty minus normalization: {v['end'].text()})"
         for c, v in comparison.items()
     )
     times = ", ".join(f"{ratio.mean:.2f} (width {width})" for width, ratio in ratios.items())
@@ -184,11 +176,6 @@ def summary(comparison: dict[int, dict], ratios: dict[str, Interval], scale: str
 
 _WORDS_END = {1: "better", 0: "no different within the interval", -1: "worse"}
 _WORDS_EPOCHS = {1: "in fewer epochs", 0: "in no clearly different number of epochs", -1: "in more epochs"}
-
-
-def _side(interval: Interval) -> int:
-    """1 where the interval lies above 0, −1 where below, 0 where it holds 0 or is unknown."""
-    return int(interval.known and interval.low > 0) - int(interval.known and interval.high < 0)
 
 
 def _steps(count: int) -> str:

@@ -13,30 +13,7 @@ from lipnb.lab import paths
 
 __all__ = ["fingerprint", "run_code"]
 
-# What only draws, judges or publishes: a run may show a picture, but its record does not depend on it.
-AFTER_RUNS = {
-    "claims.py",
-    "class_figures.py",
-    "class_results.py",
-    "confounder_figures.py",
-    "confounder_results.py",
-    "cost_results.py",
-    "critic_figures.py",
-    "critic_results.py",
-    "critic_tables.py",
-    "critic_verdicts.py",
-    "figures.py",
-    "headline.py",
-    "shrinkage.py",
-    "statistics.py",
-    "supervised_figures.py",
-    "supervised_results.py",
-    "supervised_tables.py",
-    "supervised_verdicts.py",
-    "tables.py",
-    "verdicts.py",
-    "waiting.py",
-}
+DRAWS = "figures.py"  # a run may show a picture, but its record does not depend on it
 
 
 def run_code(notebook: Path) -> list[Path]:
@@ -47,7 +24,7 @@ def run_code(notebook: Path) -> list[Path]:
     pending = _imported(source)
     while pending:
         path = pending.pop()
-        if path not in found and path.name not in AFTER_RUNS:
+        if path not in found and path.name != DRAWS:
             found.add(path)
             pending |= _imported(path.read_text())
     return sorted(found)

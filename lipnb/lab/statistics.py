@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
-__all__ = ["Interval", "epochs_to_reach", "mean_interval", "median_ratio", "paired_difference"]
+__all__ = ["Interval", "epochs_to_reach", "mean_interval", "median_ratio"]
 
 
 class Interval(NamedTuple):
@@ -46,11 +46,6 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
         return Interval(mean, np.nan, np.nan)
     half = scipy.stats.t.ppf((1 + level) / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size)
     return Interval(mean, mean - float(half), mean + float(half))
-
-
-def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
-    """Mean of a − b with the t-interval of the pairs' differences; a and b are in the same order of seeds."""
-    return mean_interval(np.subtract(a, b), level)
 
 
 def median_ratio(a: ArrayLike, b: ArrayLike, *, seed: int = 0, level: float = 0.95) -> Interval:

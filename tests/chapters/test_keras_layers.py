@@ -1,4 +1,4 @@
-"""What the Keras chapter rests on (claims I1 to I4, I6)."""
+"""What the Keras chapter rests on (claims I1, I2, I3, I4, I6)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lipnb
+from lipnb.autodiff import value_and_grad
 from lipnb.lab import keras_checks, keras_figures, keras_reports, paths
 from lipnb.lab.keras_checks import DivideBySpectralNorm, finite_differences
 from lipnb.lab.linear_algebra import agree, random_svd
@@ -83,6 +84,36 @@ def test_i2_paths_stay_at_norm_one_and_end_where_they_should():
     np.testing.assert_allclose(ends["divide"][-1], goal / 2, atol=1e-12)
     np.testing.assert_allclose(ends["clip"][-1], np.diag([1.0, 0.9]), atol=1e-7)
     np.testing.assert_allclose(ends["reparametrise"][-1], np.diag([1.0, 0.9]), atol=1e-7)
+
+
+def gradient_of_dense(hold):
+    """Slope of ½‖f(X) − Y‖² in the kernel of a dense layer, 3W, where f = hold(layer)."""
+    layer = keras.layers.Dense(3, use_bias=False, kernel_constraint=DivideBySpectralNorm())
+    layer.build((None, 4))
+    layer.kernel.assign(3 * keras_checks.W)
+    x, y = (keras.ops.convert_to_tensor(a, "float32") for a in (keras_checks.X, keras_checks.Y))
+    f = hold(layer)
+    _, (slope,) = value_and_grad(lambda: keras.ops.sum((f(x) - y) ** 2) / 2, [layer.kernel])
+    return np.asarray(slope)
+
+
+def test_i3_a_kernel_divided_once_gets_no_gradient_and_one_divided_at_each_call_gets_the_true_one():
+    def once(layer):  # what a patched add_weight returns: the value of that moment
+        kernel = layer.kernel_constraint(layer.kernel)
+        return lambda x: x @ kernel
+
+    def at_each_call(layer):
+        def call(x):
+            kernel = layer.kernel_constraint(layer.kernel)
+            with keras.StatelessScope(state_mapping=[(layer.kernel, kernel)]):
+                return layer(x)
+
+        return call
+
+    exact = keras_checks.reparametrised_gradient(3 * keras_checks.W)
+    assert np.all(gradient_of_dense(once) == 0)
+    # The constraint's five rounds leave (σ₂/σ₁)^10 of σ's error.
+    np.testing.assert_allclose(gradient_of_dense(at_each_call), exact, atol=0.5**10 * np.linalg.norm(exact))
 
 
 def test_exercise_gradient_by_hand():

@@ -1,4 +1,4 @@
-"""The rules of the chapters on many classes and on confounders, on records whose answer is known."""
+"""The rules of the chapters on many classes (claim G7) and on confounders, on records whose answer is known."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def judged(mixtures, images):
         (0, 0, "not supported"),
     ],
 )
-def test_many_classes_are_judged_by_both_halves_of_the_rule(slope, growth, expected):
+def test_g7_is_judged_by_both_halves_of_its_rule(slope, growth, expected):
     found_slope, found_growth, verdict = judged(*played(slope, growth))
     assert verdict == expected
     assert found_slope.mean == pytest.approx(slope, abs=0.003)
     assert found_growth.mean == pytest.approx(growth, abs=0.003)
 
 
-def test_many_classes_stay_open_without_pairs():
+def test_g7_stays_open_without_pairs():
     mixtures, images = played(0.05, 0.2)
     assert judged([], [])[2] == "open"
     assert judged(mixtures, [])[2] == "open"
@@ -90,7 +90,7 @@ def test_many_classes_stay_open_without_pairs():
     assert "runs are missing" in class_results.summary(*judged(mixtures, [])[:2], "here").data
 
 
-def test_a_training_that_diverged_counts_as_the_worst():
+def test_g7_a_training_that_diverged_counts_as_the_worst():
     record = mixture("gradient_penalty", 0, [0.1] * 4, diverged=(8,))
     assert class_results.values({0: record}, 8, "misplaced") == [1.0]
     assert class_results.values({0: record}, 8, "modes") == [0.0]

@@ -69,7 +69,7 @@ def test_merged_verdicts_name_every_claim(tmp_path):
     assert json.loads((tmp_path / "verdicts.json").read_text()) == merged
 
 
-def test_the_headline_is_decided_by_its_rule():
+def test_h6_is_decided_by_its_rule():
     fast, slow = [100, 50, 40], [120, 90, 80]
     jitter = np.random.default_rng(0).normal(size=(3, 3))
     a, b = ((np.array(fids) + jitter).tolist() for fids in (fast, slow))
@@ -83,12 +83,36 @@ def test_the_headline_is_decided_by_its_rule():
     assert compared["pairs"] == 1
 
 
-def test_a_pair_is_dropped_where_one_run_diverged():
+def test_h6_drops_a_pair_where_one_run_diverged():
     found = two_series([[9, 8], [7, 6]], [[9, 8], [7, 6]])
     found["gradient_penalty", "wasserstein", 1].runs[0]["diverged_at"] = 3
     a, b = found["spectral_norm", "wasserstein", 1], found["gradient_penalty", "wasserstein", 1]
     assert headline.compare(a, b)["pairs"] == 1
     assert b.outcome() == "2, diverged at update 3"
+
+
+def test_h6_refuses_two_runs_of_one_seed():
+    with pytest.raises(ValueError, match="one run. Received: spectral_norm-0, spectral_norm-0"):
+        headline.series([run("spectral_norm", 0, [9.0]), run("spectral_norm", 0, [8.0])])
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({8: 2.0, 16: 1.5}, "supported"),
+        ({8: 2.0, 16: 1.0}, "not supported"),
+        ({8: 2.0, 16: 0.5}, "not supported"),
+    ],
+)
+def test_h7_needs_every_width(times, expected):
+    rng = np.random.default_rng(0)
+    provenance = {"backend": "tensorflow", "device": "cpu", "threads": 2}
+    cost = {"run": "cost", "parameters": {"batch": 64}, "provenance": provenance}
+    timed = {str(width): time * rng.normal(1, 0.05, size=40) for width, time in times.items()}
+    ratios = {width: statistics.median_ratio(t, np.ones(40)) for width, t in timed.items()}
+    assert headline.verdict_h7(ratios, cost, profile="cpu").verdict == expected
+    once = {width: statistics.median_ratio(t[:1], [1.0]) for width, t in timed.items()}
+    assert headline.verdict_h7(once, cost, profile="cpu").verdict == "open"
 
 
 def test_t_intervals_cover_as_often_as_they_say():
