@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from lipnb.bound_table import LayerBound, LipschitzBound
-from lipnb.checks import check_positive
+from lipnb.conv_norms import check_tolerance
 from lipnb.graph import foldable, functional_graph, graph_nodes, is_graph, refusal
 from lipnb.norms import spectral_norm
 from lipnb.rules import MERGES, OPERATORS, REASONS, RULES, batch_normalization_scale, operator_constant
@@ -54,7 +54,7 @@ def lipschitz_bound(
         False always the latter. True takes ``conv_norm`` enlarged by ``rtol``: tighter and slower, and certain
         but for the improbable start that its guarantee names.
     rtol
-        Relative tolerance of ``exact=True``, from 1e-9.
+        Relative tolerance of ``exact=True``, from 1e-9 to below 1.
     rules
         For your own layer class, a function of the layer and its input shape (without the batch) that
         returns a proven constant: ``{MyLayer: lambda layer, shape: 2.0}``. It goes before lipnb's rule.
@@ -73,17 +73,29 @@ def lipschitz_bound(
     Raises
     ------
     TypeError, ValueError
-        Where the model is not a Keras model, is subclassed or not built, or has weights that are not finite.
+        Where the model is not a Keras model, is subclassed or not built, or has weights that are not finite; for
+        exact, rtol or rules that are not as above.
 
     Source: Szegedy et al. 2014 (arXiv 1312.6199), section 4.3, for chains of layers; Gouk et al. 2021
     (arXiv 1804.04368) for pooling, residuals and batch normalization.
     """
     graph = functional_graph(model)
-    if exact not in (True, False, "auto"):
+    if not (isinstance(exact, bool) or (isinstance(exact, str) and exact == "auto")):
         raise ValueError(f'exact must be True, False or "auto". Received: {exact!r}')
-    walk = _Walk(dict(rules or {}), exact, check_positive(rtol, "rtol"))
+    walk = _Walk(_checked_rules(rules), exact, check_tolerance(rtol))
     value = _run(walk, graph)
     return LipschitzBound(value, model.name, tuple(walk.rows))
+
+
+def _checked_rules(rules: Any) -> dict[type, Callable[[Any, tuple], float]]:
+    given = {} if rules is None else rules
+    if not isinstance(given, Mapping) or not all(
+        isinstance(k, type) and callable(f) for k, f in given.items()
+    ):
+        raise TypeError(
+            f"rules must map layer classes to functions of a layer and its input shape. Received: {rules!r}"
+        )
+    return dict(given)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,8 +33,8 @@ class _Clip(keras.constraints.Constraint):
 class WeightClip(_Clip):
     """Clip every entry: w_ij ← min(max(w_ij, −c), c).
 
-    The nearest weight with |w_ij| ≤ c. Guarantee: |w_ij| ≤ c exactly, hence ‖W‖₂ ≤ ‖W‖_F ≤ c·√(m·n) for an
-    m×n matrix.
+    The nearest weight with |w_ij| ≤ c. Guarantee: |w_ij| ≤ c, with c rounded to w's dtype and no rounding besides,
+    hence ‖W‖₂ ≤ ‖W‖_F ≤ c·√(m·n) for an m×n matrix.
 
     Raises ValueError where c is not a finite number above 0.
 

@@ -70,9 +70,8 @@ def conv_norm_bound(
     Source: Sedghi, Gupta & Long 2019 (arXiv 1805.10408) for circular convolutions; Tsuzuku, Sato & Sugiyama 2018
     (arXiv 1802.04034) for the patch bound; Pfister & Bresler 2019 (IEEE TSP 67(3)) for grids in several variables.
     """
-    conv, _ = read_convolution(
-        kernel, input_shape, strides, padding, dilation_rate, groups, kind, output_padding
-    )
+    options = (strides, padding, dilation_rate, groups, kind, output_padding)
+    conv, _ = read_convolution(kernel, input_shape, *options, open_size=True)
     conv, scale = unit_scale(conv)
     return scale * float(np.max(group_bounds(conv, fourier_symbol(conv))))
 

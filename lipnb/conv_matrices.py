@@ -128,8 +128,13 @@ def read_convolution(
     groups: int,
     kind: str,
     output_padding: int | tuple[int, ...] | None,
+    *,
+    open_size: bool = False,
 ) -> tuple[Convolution, bool]:
-    """The checked convolution of the arguments of :func:`conv_matrix`, and whether the layer is its transpose."""
+    """The checked convolution of the arguments of :func:`conv_matrix`, and whether the layer is its transpose.
+
+    With ``open_size`` the input shape may be None, and then the convolution has no sizes.
+    """
     array = float_array(kernel, "kernel", ndim=(3, 4, 5))
     rank = array.ndim - 2
     check_choice(kind, "kind", KINDS)
@@ -153,20 +158,22 @@ def read_convolution(
         if kind != "transpose":
             raise ValueError(f"output_padding needs kind='transpose'. Received: kind={kind!r}")
         output_padding = _per_axis(output_padding, rank, "output_padding", minimum=0)
-    if input_shape is not None:
+    if input_shape is not None or not open_size:
         conv = _with_sizes(conv, input_shape, padding, kind == "transpose", output_padding)
     return conv, kind == "transpose"
 
 
 def _with_sizes(
     conv: Convolution,
-    input_shape: tuple[int, ...],
+    input_shape: Any,
     padding: str,
     transposed: bool,
     output_padding: tuple[int, ...] | None,
 ) -> Convolution:
     rank = len(conv.strides)
     channels = conv.kernel.shape[-1] if transposed else conv.kernel.shape[-2] * conv.groups
+    if not hasattr(input_shape, "__iter__"):
+        raise ValueError(f"input_shape must hold {rank + 1} sizes, (n…, channels). Received: {input_shape!r}")
     sizes = _per_axis(tuple(input_shape), rank + 1, "input_shape")
     if sizes[-1] != channels:
         raise ValueError(

@@ -17,7 +17,7 @@ from lipnb.conv_bounds import Symbol, fold, fourier_symbol, group_bounds, spread
 from lipnb.conv_matrices import Convolution, _matrix, read_convolution
 from lipnb.norms import spectral_norm
 
-__all__ = ["conv_norm"]
+__all__ = ["check_tolerance", "conv_norm"]
 
 MAX_DENSE = 2**16  # entries of a matrix whose SVD is cheaper than iterating
 MAX_STEPS = 20_000
@@ -73,8 +73,7 @@ def conv_norm(
     Source: Golub & Van Loan, Matrix Computations, 4th ed., section 10.4 (bidiagonalization without
     reorthogonalization: copies of converged values appear, the largest stays right).
     """
-    if not 1e-9 <= check_positive(rtol, "rtol") < 1:
-        raise ValueError(f"rtol must be from 1e-9 to below 1. Received: {rtol!r}")
+    check_tolerance(rtol)
     check_count(seed, "seed", minimum=0)
     conv, _ = read_convolution(
         kernel, input_shape, strides, padding, dilation_rate, groups, kind, output_padding
@@ -89,6 +88,13 @@ def conv_norm(
             largest = max(largest, _group_norm(part, symbol, group, bounds[group], rtol, seed))
             seen.add(part.kernel.tobytes())
     return scale * largest
+
+
+def check_tolerance(rtol: Any) -> float:
+    """``rtol`` as a float, where it is one that :func:`conv_norm` can reach."""
+    if not 1e-9 <= check_positive(rtol, "rtol") < 1:
+        raise ValueError(f"rtol must be from 1e-9 to below 1. Received: {rtol!r}")
+    return float(rtol)
 
 
 def _decoupled(conv: Convolution) -> Convolution:

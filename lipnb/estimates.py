@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ import numpy as np
 from keras import ops
 
 from lipnb.autodiff import compile_step, input_gradient
-from lipnb.checks import check_count, check_positive, float_array
+from lipnb.bound_table import LipschitzBound
+from lipnb.checks import check_count, check_flag, check_positive, float_array
 from lipnb.graph import functional_graph, is_graph
 
 __all__ = ["LipschitzEstimate", "certified_radius", "lipschitz_estimate"]
@@ -73,7 +75,7 @@ def lipschitz_estimate(
     n_starts
         Number of Gaussian starts, where x is not given.
     seed
-        Of the Gaussian starts and directions.
+        Of the Gaussian starts and directions, an integer of at least 0.
     compiled
         Whether to compile the step, which pays from a few dozen steps on.
 
@@ -85,17 +87,18 @@ def lipschitz_estimate(
     Raises
     ------
     TypeError, ValueError
-        Where the model is not built, has an integer input or an open shape and no x, or x does not fit it.
+        Where the model is not built, has an integer input, an open shape and no x, or weights that are not
+        finite, where x does not fit it, and for bad settings.
 
     Source: Virmaux & Scaman 2018 (arXiv 1805.10965) for the hardness; power iteration on J as in Yoshida &
     Miyato 2017 (arXiv 1705.10941), by finite differences.
     """
     declared = _input_shapes(model)
-    steps, generator = check_count(n_steps, "n_steps"), np.random.default_rng(seed)
-    if x is None:
-        points = _random_points(declared, check_count(n_starts, "n_starts"), generator)
-    else:
-        points = _given_points(x, declared)
+    steps, starts = check_count(n_steps, "n_steps"), check_count(n_starts, "n_starts")
+    compiled = check_flag(compiled, "compiled")
+    generator = np.random.default_rng(check_count(seed, "seed", minimum=0))
+    points = _random_points(declared, starts, generator) if x is None else _given_points(x, declared)
+    _check_weights(model)
     shapes = [array.shape[1:] for array in points]
     flat = np.concatenate([array.reshape(len(array), -1) for array in points], axis=1)
     value, point, direction = _search(_evaluation(model, shapes, compiled), flat, steps, generator)
@@ -112,7 +115,8 @@ def certified_radius(logits: Any, bound: Any) -> np.ndarray:
     logits
         Floating-point array (batch, classes) of at least two classes: what the bounded model puts out.
     bound
-        Upper bound of the model's Euclidean Lipschitz constant, above 0; infinity certifies radius 0.
+        Upper bound of the model's Euclidean Lipschitz constant: the result of :func:`lipnb.lipschitz_bound`, or a
+        number above 0; infinity certifies radius 0.
 
     Returns
     -------
@@ -121,18 +125,28 @@ def certified_radius(logits: Any, bound: Any) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        Where logits are not a finite floating-point matrix of two columns or more, or bound is not positive.
+        Where logits are not a finite floating-point matrix of two columns or more, bound is not a positive number,
+        or it is an estimate, which is a lower bound and certifies nothing.
 
     Source: Tsuzuku, Sato & Sugiyama 2018 (arXiv 1802.04034), proposition 1.
     """
     array = float_array(logits, "logits", ndim=2)
     if array.shape[1] < 2:
         raise ValueError(f"logits must have at least 2 classes. Received: shape {array.shape}")
-    value = float(bound)
-    if value != math.inf:
-        check_positive(value, "bound")
+    value = _upper_bound(bound)
     second, first = np.partition(array, -2, axis=1)[:, -2:].T
     return (first - second) / (math.sqrt(2) * value)
+
+
+def _upper_bound(bound: Any) -> float:
+    if isinstance(bound, LipschitzEstimate):
+        raise TypeError(
+            f"bound must be an upper bound, as of lipschitz_bound. Received: {bound!r}, a lower bound"
+        )
+    value = float(bound) if isinstance(bound, LipschitzBound) else bound
+    return (
+        math.inf if isinstance(value, numbers.Real) and value == math.inf else check_positive(value, "bound")
+    )
 
 
 # The search ----------------------------------------------------------------------------------------------
@@ -240,6 +254,12 @@ def _input_shapes(model: Any) -> list[tuple[int | None, ...]] | None:
                 f"model must have floating-point inputs. Received: {tensor.name!r}, {tensor.dtype}"
             )
     return tensors and [tuple(tensor.shape)[1:] for tensor in tensors]
+
+
+def _check_weights(model: Any) -> None:
+    for weight in model.weights:
+        if "float" in weight.dtype:
+            float_array(weight, weight.path)
 
 
 def _random_points(shapes: Shapes | None, n_starts: int, generator: np.random.Generator) -> list[np.ndarray]:

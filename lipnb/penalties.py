@@ -38,7 +38,7 @@ def gradient_penalty(
     Parameters
     ----------
     critic
-        Keras model or layer, called with ``training=False`` (so no batch-norm statistics and no stored
+        Built Keras model or layer, called with ``training=False`` (so no batch-norm statistics and no stored
         vectors change), or any function of a batch. It must treat samples independently (no batch norm with
         batch statistics), or ‖g‖ is not the gradient norm of one sample.
     real, fake
@@ -62,14 +62,16 @@ def gradient_penalty(
     Raises
     ------
     TypeError, ValueError
-        For batches that are not floating point, empty, of different shapes or (arrays) not finite, an unknown
-        kind or at, a negative perturbation, an eps of a wrong shape, or a draw without seed and eps.
+        For a critic that is not built or cannot be called, batches that are not floating point, empty, of different
+        shapes or (arrays) not finite, an unknown kind or at, a negative perturbation, an eps of a wrong shape, or a
+        draw without seed and eps.
 
     Source: Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3; for ``real``, Kodali et al. 2017 (DRAGAN, arXiv
     1705.07215), with their Gaussian perturbation scaled by the data's standard deviation.
     """
     check_choice(kind, "kind", ("two_sided", "one_sided", "one_sided_linear"))
     check_choice(at, "at", ("between", "real", "fake"))
+    critic = _at_inference(critic, "critic")
     real, fake = _batches(real, fake, at)
     x = _points(real, fake, at, seed, eps, check_positive(perturbation, "perturbation", allow_zero=True))
     excess = input_gradient_norm(critic, x) - 1.0
@@ -85,7 +87,7 @@ def input_gradient_norm(model: Callable[[Tensor], Tensor], x: Any) -> Tensor:
     Parameters
     ----------
     model
-        Keras model or layer, called with ``training=False``, or any function of a batch; it must treat
+        Built Keras model or layer, called with ``training=False``, or any function of a batch; it must treat
         samples independently.
     x
         Floating-point batch (batch, ...).
@@ -101,10 +103,11 @@ def input_gradient_norm(model: Callable[[Tensor], Tensor], x: Any) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        Where x is not floating point, a scalar or empty, or an array with NaN or infinite entries.
+        Where model is not built or cannot be called; where x is not floating point, a scalar or empty, or an array
+        with NaN or infinite entries.
     """
-    x = float_tensor(x, "x", rank=1)
-    gradient = input_gradient(_at_inference(model), x)
+    model, x = _at_inference(model, "model"), float_tensor(x, "x", rank=1)
+    gradient = input_gradient(model, x)
     if keras.backend.standardize_dtype(gradient.dtype) != "float64":
         gradient = ops.cast(gradient, "float32")  # squares of half precision overflow at 256
     square = ops.sum(gradient**2, axis=tuple(range(1, len(gradient.shape))))
@@ -113,10 +116,16 @@ def input_gradient_norm(model: Callable[[Tensor], Tensor], x: Any) -> Tensor:
     return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, square)))
 
 
-def _at_inference(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    if isinstance(model, keras.Layer):
-        return lambda x: model(x, training=False)
-    return model
+def _at_inference(model: Any, name: str) -> Callable[[Tensor], Tensor]:
+    if not callable(model):
+        raise TypeError(f"{name} must be a Keras model or a function. Received: {model!r}")
+    if not isinstance(model, keras.Layer):
+        return model
+    if not model.built:  # its variables would be made inside of the gradient
+        raise ValueError(
+            f"{name} must be built: call it once, or give it an Input. Received: {model.name!r}, not built"
+        )
+    return lambda x: model(x, training=False)
 
 
 def _batches(real: Any, fake: Any, at: str) -> tuple[Tensor, Tensor]:

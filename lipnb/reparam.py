@@ -68,7 +68,11 @@ class SpectralNormalization(KernelNormalization):
     Guarantee
     ---------
     σ is a lower bound of the norm, so the normalised kernel's norm is at least ``norm`` (up to rounding, and
-    unless shrink_only), and tends to it as the iteration converges: close it with ``update_vectors``.
+    unless shrink_only), and tends to it as the iteration converges: close it with ``update_vectors``. It can exceed
+    ``norm`` by much while W changes fast (a large learning rate, weights set by hand) or where u is nearly
+    orthogonal to a new top direction, since one warm iteration a step then lags behind. To see by how much, take
+    ``spectral_norm`` of the ``normalized_weights()``, reshaped to (−1, shape[-1]), or ``lipschitz_bound`` of the
+    model, which measures the normalised kernels anew; a larger ``n_iter`` makes σ follow sooner.
 
     Raises
     ------

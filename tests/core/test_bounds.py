@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from keras import layers, ops
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from lipnb.bounds import lipschitz_bound
 from lipnb.reparam import SpectralNormalization
@@ -58,6 +59,12 @@ def test_branches_of_one_input(merge, expected):
     x = keras.Input((4,))
     model = keras.Model(x, merge()([scaled(x, 2), scaled(x, -3)]))
     assert float(lipschitz_bound(model)) == pytest.approx(expected)
+
+
+def test_the_scaled_residual_of_inception_resnet():
+    x = keras.Input((4,))
+    model = keras.Model(x, CustomScaleLayer(-0.5)([scaled(x, 2), scaled(x, -3)]))
+    assert float(lipschitz_bound(model)) == pytest.approx(2 + 0.5 * 3)
 
 
 @pytest.mark.parametrize("merge", [layers.Add, layers.Subtract, layers.Concatenate, layers.Maximum])
@@ -428,9 +435,21 @@ def test_only_built_graphs_are_accepted(make, error, message):
         lipschitz_bound(make())
 
 
-@pytest.mark.parametrize("arguments", [{"exact": "yes"}, {"rtol": 0.0}, {"rtol": math.nan}])
-def test_arguments_are_checked(arguments):
-    with pytest.raises(ValueError, match="Received:"):
+@pytest.mark.parametrize(
+    ("arguments", "error", "rule"),
+    [
+        ({"exact": "yes"}, ValueError, "exact must be"),
+        ({"exact": np.ones(2)}, ValueError, "exact must be"),
+        ({"rtol": 0.0}, ValueError, "rtol must be"),
+        ({"rtol": math.nan}, ValueError, "rtol must be"),
+        ({"rtol": 1.0}, ValueError, "rtol must be"),
+        ({"rules": "Dense"}, TypeError, "rules must map"),
+        ({"rules": {"Dense": lambda layer, shape: 1.0}}, TypeError, "rules must map"),
+        ({"rules": {layers.Dense: 1.0}}, TypeError, "rules must map"),
+    ],
+)
+def test_arguments_are_checked(arguments, error, rule):
+    with pytest.raises(error, match=f"{rule}.*Received:"):
         lipschitz_bound(keras.Sequential([keras.Input((2,)), layers.Dense(2)]), **arguments)
 
 

@@ -118,3 +118,24 @@ def test_holds_after_training_and_survives_saving(kind, tmp_path):
 def test_bad_bounds_raise(kind, c):
     with pytest.raises(ValueError, match=r"c must be a finite number above 0\. Received: "):
         kind(c)
+
+
+@pytest.mark.parametrize(
+    ("w", "error", "message"),
+    [
+        (np.ones((3, 2), int), TypeError, "w must have a floating-point dtype. Received: int64"),
+        (None, TypeError, "w must have a floating-point dtype. Received: object"),
+        ([[1.0, 2.0], [3.0]], ValueError, "w must be an array. Received: a nest"),
+        (np.ones((0, 2)), ValueError, r"w must not be empty. Received: shape \(0, 2\)"),
+        (np.array([[1.0, np.nan], [np.inf, 0.0]]), ValueError, "w must be finite. Received: 2 NaN"),
+    ],
+)
+@pytest.mark.parametrize("kind", CLIPS)
+def test_weights_that_make_no_sense_raise(kind, w, error, message):
+    with pytest.raises(error, match=message):
+        kind(1.0)(w)
+
+
+def test_a_scalar_has_no_singular_values():
+    with pytest.raises(ValueError, match=r"w must have rank 1 or more. Received: shape \(\)"):
+        SpectralClip(1.0)(np.float32(1))

@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 
 from lipnb.bounds import lipschitz_bound
-from lipnb.estimates import certified_radius, lipschitz_estimate
+from lipnb.estimates import LipschitzEstimate, certified_radius, lipschitz_estimate
 
 
 def numpy(tensor):
@@ -166,11 +166,21 @@ def test_the_same_seed_finds_the_same_and_zero_stays_zero():
         (lambda: sequential((3,), layers.ReLU()), {"x": np.full((2, 3), np.nan)}, ValueError, "finite"),
         (lambda: sequential((3,), layers.ReLU()), {"x": np.ones((0, 3))}, ValueError, "empty"),
         (lambda: sequential((None, 3), layers.ReLU()), {}, ValueError, "x must be given"),
+        (lambda: sequential((3,), layers.ReLU()), {"seed": -1}, ValueError, "seed must be"),
+        (lambda: sequential((3,), layers.ReLU()), {"seed": "a"}, ValueError, "seed must be"),
+        (lambda: sequential((3,), layers.ReLU()), {"compiled": "no"}, TypeError, "compiled must be"),
     ],
 )
 def test_bad_input_says_the_rule(make, arguments, error, rule):
     with pytest.raises(error, match=f"{rule}.*Received:"):
         lipschitz_estimate(make(), **arguments)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    model = sequential((3,), layers.Dense(2, name="broken"))
+    model.set_weights([np.full((3, 2), np.nan), np.zeros(2)])
+    with pytest.raises(ValueError, match="broken/kernel must be finite. Received: 6 NaN"):
+        lipschitz_estimate(model)
 
 
 def test_an_integer_input_has_no_gradient():
@@ -226,6 +236,11 @@ def test_no_perturbation_within_the_radius_changes_the_class():
         (np.ones((2, 3)), 0.0, ValueError, "bound"),
         (np.ones((2, 3)), -1.0, ValueError, "bound"),
         (np.ones((2, 3)), math.nan, ValueError, "bound"),
+        (np.ones((2, 3)), "2", ValueError, "bound must be"),
+        (np.ones((2, 3)), None, ValueError, "bound must be"),
+        (np.ones((2, 3)), np.ones(2), ValueError, "bound must be"),
+        (np.ones((0, 3)), 1.0, ValueError, "logits must not be empty"),
+        (np.ones((2, 3)), LipschitzEstimate(1.0, [], []), TypeError, "bound must be an upper bound"),
     ],
 )
 def test_bad_radii_say_the_rule(logits, bound, error, rule):

@@ -163,6 +163,61 @@ def test_bad_options_raise(options, message):
         gradient_penalty(quadratic, REAL, FAKE, **options)
 
 
-def test_batches_of_different_shapes_raise():
-    with pytest.raises(ValueError, match=r"one shape .* Received: \(4, 3\) and \(4, 2\)"):
-        gradient_penalty(quadratic, REAL, FAKE[:, :2], eps=EPS)
+@pytest.mark.parametrize(
+    ("real", "fake", "error", "message"),
+    [
+        (REAL, FAKE[:, :2], ValueError, r"one shape .* Received: \(4, 3\) and \(4, 2\)"),
+        (REAL, FAKE[:3], ValueError, r"one shape .* Received: \(4, 3\) and \(3, 3\)"),
+        (REAL[0], FAKE[0], ValueError, r"one shape .* Received: \(3,\) and \(3,\)"),
+        (REAL.astype(int), FAKE, TypeError, "real must have a floating-point dtype. Received: int64"),
+        (REAL, None, TypeError, "fake must have a floating-point dtype. Received: object"),
+        (REAL[:0], FAKE[:0], ValueError, r"real must not be empty. Received: shape \(0, 3\)"),
+        (REAL, np.full_like(FAKE, np.nan), ValueError, "fake must be finite. Received: 12 NaN"),
+    ],
+)
+def test_batches_that_make_no_sense_raise(real, fake, error, message):
+    with pytest.raises(error, match=message):
+        gradient_penalty(quadratic, real, fake, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("eps", "error", "message"),
+    [
+        (EPS[:3], ValueError, r"eps must fit the shape \(4, 3\). Received: shape \(3, 1\)"),
+        (EPS.astype(int), TypeError, "eps must have a floating-point dtype. Received: int64"),
+        (np.full(4, np.inf), ValueError, "eps must be finite. Received: 4 NaN or infinite"),
+    ],
+)
+def test_draws_that_make_no_sense_raise(eps, error, message):
+    with pytest.raises(error, match=message):
+        gradient_penalty(quadratic, REAL, FAKE, eps=eps)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (layers.Dense(1, name="late"), ValueError, "must be built: .* Received: 'late', not built"),
+        (keras.Sequential([layers.Dense(1)], name="late"), ValueError, "must be built.* Received: 'late'"),
+        ("critic", TypeError, "must be a Keras model or a function. Received: 'critic'"),
+        (None, TypeError, "must be a Keras model or a function. Received: None"),
+    ],
+)
+def test_models_that_are_not_built_or_no_functions_raise(model, error, message):
+    with pytest.raises(error, match=f"critic {message}"):
+        gradient_penalty(model, REAL, FAKE, eps=EPS)
+    with pytest.raises(error, match=f"model {message}"):
+        input_gradient_norm(model, REAL)
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (REAL.astype(int), TypeError, "x must have a floating-point dtype. Received: int64"),
+        (np.float32(1), ValueError, r"x must have rank 1 or more. Received: shape \(\)"),
+        (REAL[:0], ValueError, r"x must not be empty. Received: shape \(0, 3\)"),
+        (np.full_like(REAL, np.inf), ValueError, "x must be finite. Received: 12 NaN or infinite"),
+    ],
+)
+def test_points_that_make_no_sense_raise(x, error, message):
+    with pytest.raises(error, match=message):
+        input_gradient_norm(quadratic, x)

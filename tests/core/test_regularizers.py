@@ -122,3 +122,25 @@ def test_trains_with_a_model_and_survives_saving(penalty, tmp_path):
 def test_bad_arguments_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (np.ones((3, 2), int), TypeError, "x must have a floating-point dtype. Received: int64"),
+        ("kernel", TypeError, "x must have a floating-point dtype. Received: str"),
+        (np.ones((0, 2)), ValueError, r"x must not be empty. Received: shape \(0, 2\)"),
+        (np.array([[1.0, np.nan], [np.inf, 0.0]]), ValueError, "x must be finite. Received: 2 NaN"),
+    ],
+)
+@pytest.mark.parametrize(
+    "penalty", [SpectralNormPenalty(), FrobeniusPenalty()], ids=lambda p: type(p).__name__
+)
+def test_weights_that_make_no_sense_raise(penalty, x, error, message):
+    with pytest.raises(error, match=message):
+        penalty(x)
+
+
+def test_a_scalar_has_no_spectral_norm():
+    with pytest.raises(ValueError, match=r"x must have rank 1 or more. Received: shape \(\)"):
+        SpectralNormPenalty()(np.float32(1))

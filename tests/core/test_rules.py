@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from keras import layers
+from keras.src.applications.convnext import LayerScale
 
 from lipnb.activations import activation_constant
 from lipnb.bounds import lipschitz_bound
@@ -111,6 +112,7 @@ MATRICES = {
         layers.Normalization(mean=[1.0, 2.0], variance=[9.0, 1.0], invert=True),
         (3, 2),
     ),
+    "LayerScale of ConvNeXt": (LayerScale(0.1, 3), (4, 3)),
     "Dropout": (layers.Dropout(0.5), (3, 2)),
     "GaussianNoise": (layers.GaussianNoise(0.5), (3, 2)),
     "RandomFlip": (layers.RandomFlip(), (4, 4, 3)),
