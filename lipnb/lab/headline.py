@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,7 @@ def verdict_h6(
         "H6",
         all(side == (1, 1) for side in sides.values()) if known else None,
         rule=RULE_H6,
-        summary=f"Spectral normalization beside the gradient penalty, Wasserstein loss. {told}.",
+        summary=f"Spectral normalization beside the gradient penalty, Wasserstein loss. {told}.{_ends(all_series, comparison)}",
         scale=scale,
         profile=profile,
         runs=names,
@@ -142,6 +142,23 @@ def verdict_h6(
             for c, v in comparison.items()
         },
     )
+
+
+def _ends(all_series: dict, steps: Iterable[int]) -> str:
+    """Where the two methods end, normalization with both losses; a sentence for H6, empty where a run is missing."""
+    names = {
+        ("gradient_penalty", "wasserstein"): "the penalty",
+        ("spectral_norm", "wasserstein"): "normalization",
+        ("spectral_norm", "hinge"): "normalization with its authors' hinge loss",
+    }
+    told = []
+    for count in steps:
+        found = {name: all_series.get((*key, count)) for key, name in names.items()}
+        if not all(s and s.finished for s in found.values()):
+            return ""
+        ends = (f"{name} {mean_interval(s.final('fid_test')).text()}" for name, s in found.items())
+        told.append(f"{_steps(count)}: {', '.join(ends)}")
+    return f" Final FIDs, {'; '.join(told)}."
 
 
 def verdict_h7(ratios: dict[str, Interval], cost: Record, *, profile: str) -> verdicts.Verdict:

@@ -83,6 +83,20 @@ def test_h6_is_decided_by_its_rule():
     assert compared["pairs"] == 1
 
 
+def test_h6_tells_where_the_methods_end_once_the_hinge_loss_ran_too():
+    found = two_series([[9, 8], [7, 6]], [[5, 4], [3, 2]])
+    compared = headline.compare(
+        found["spectral_norm", "wasserstein", 1], found["gradient_penalty", "wasserstein", 1]
+    )
+    assert "Final FIDs" not in headline.verdict_h6({1: compared}, found, scale="s", profile="cpu").summary
+    hinge = headline.Series("spectral_norm", "hinge", 1, found["spectral_norm", "wasserstein", 1].runs)
+    verdict = headline.verdict_h6(
+        {1: compared}, found | {("spectral_norm", "hinge", 1): hinge}, scale="s", profile="cpu"
+    )
+    assert "1 critic step: the penalty 3.0 [" in verdict.summary
+    assert "hinge loss 7.0 [" in verdict.summary
+
+
 def test_h6_drops_a_pair_where_one_run_diverged():
     found = two_series([[9, 8], [7, 6]], [[9, 8], [7, 6]])
     found["gradient_penalty", "wasserstein", 1].runs[0]["diverged_at"] = 3
