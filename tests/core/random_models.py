@@ -250,10 +250,10 @@ def random_model(g):
 
 
 def randomized(g, model):
-    """The model with every float weight drawn anew; the vectors of spectral normalization stay."""
+    """The model with every float weight drawn anew, u and v of spectral normalization too: its σ may be anything."""
     manner = pick(g, "gaussian", "gaussian", "positive", "ones", "sparse")
     for v in model.variables:
-        if "float" in v.dtype and v.path.split("/")[-1] not in ("u", "v"):
+        if "float" in v.dtype:
             v.assign(_values(g, v, manner).astype(v.dtype))
     return model
 

@@ -309,8 +309,8 @@ class NumpyGame:
         return critic_loss, generator_loss
 
 
-def keras_game():
-    """The same game with this package's three functions; returns its update and its two models."""
+def keras_players():
+    """Generator and critic with the weights of the NumPy game."""
     layers = keras.layers
     generator = keras.Sequential(
         [
@@ -324,10 +324,17 @@ def keras_game():
     critic = keras.Sequential(
         [keras.Input((PIXELS,)), layers.Dense(HIDDEN, activation="tanh"), layers.Dense(1, use_bias=False)]
     )
-    models, optimizers = (generator, critic), [keras.optimizers.Adam(RATE, 0.5, 0.9) for _ in range(2)]
-    for model, optimizer, weights in zip(models, optimizers, initial_weights(), strict=True):
+    for model, weights in zip((generator, critic), initial_weights(), strict=True):
         for variable, value in zip(model.trainable_variables, weights, strict=True):
             variable.assign(value)
+    return generator, critic
+
+
+def keras_game():
+    """The same game with this package's three functions; returns its update and its two models."""
+    generator, critic = models = keras_players()
+    optimizers = [keras.optimizers.Adam(RATE, 0.5, 0.9) for _ in range(2)]
+    for model, optimizer in zip(models, optimizers, strict=True):
         optimizer.build(model.trainable_variables)
     state = [v for part in (*models, *optimizers) for v in part.variables]
 

@@ -10,6 +10,7 @@ import pytest
 import scipy.linalg
 from keras import layers, ops
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+from linear_models import matrix, randomized
 
 from lipnb.bounds import lipschitz_bound
 from lipnb.reparam import SpectralNormalization
@@ -19,22 +20,8 @@ def scaled(x, factor):
     return layers.Rescaling(factor)(x)
 
 
-def randomize(model, seed=0):
-    generator = np.random.default_rng(seed)
-    for v in model.variables:
-        if "float" in v.dtype and v.path.split("/")[-1] not in ("u", "v"):
-            values = generator.standard_normal(v.shape)
-            v.assign(np.abs(values) + 0.1 if "variance" in v.path else values)
-    return model
-
-
 def norm_of_linear(model):
-    """Norm of the matrix of a model that is linear but for a constant."""
-    shape = model.inputs[0].shape[1:]
-    n = math.prod(shape)
-    points = np.concatenate([np.eye(n), np.zeros((1, n))]).reshape(n + 1, *shape).astype("float32")
-    y = ops.convert_to_numpy(model(points, training=False)).astype(float).reshape(n + 1, -1)
-    return scipy.linalg.svdvals(y[:-1] - y[-1])[0]
+    return scipy.linalg.svdvals(matrix(model))[0]
 
 
 def kinds(bound):
@@ -162,7 +149,7 @@ FOLDED = [
 @pytest.mark.parametrize(("layer", "shape"), FOLDED)
 def test_batch_normalization_folds_into_the_linear_layer(layer, shape):
     x = keras.Input(shape)
-    model = randomize(keras.Model(x, layers.BatchNormalization()(layer(x))))
+    model = randomized(keras.Model(x, layers.BatchNormalization()(layer(x))))
     bound = lipschitz_bound(model)
     assert float(bound) == pytest.approx(norm_of_linear(model), rel=1e-5)
     assert [row.kind for row in bound.rows] == ["exact", "exact"]
@@ -173,7 +160,7 @@ def test_folding_a_separable_convolution_is_never_worse_than_not_folding():
     x = keras.Input((6, 6, 2))
     h = layers.SeparableConv2D(4, 3)(x)
     y = layers.BatchNormalization()(h)
-    folded, both = randomize(keras.Model(x, y)), keras.Model(x, [y, layers.Rescaling(0.0)(h)])
+    folded, both = randomized(keras.Model(x, y)), keras.Model(x, [y, layers.Rescaling(0.0)(h)])
     assert norm_of_linear(folded) <= float(lipschitz_bound(folded)) * (1 + 1e-5)
     assert float(lipschitz_bound(folded)) < float(lipschitz_bound(both))
 
@@ -184,7 +171,7 @@ def test_batch_normalization_is_not_folded_where_it_may_not_be(case):
     h = layers.Dense(6, activation="relu" if case == "activation" else None, name="dense")(x)
     y = layers.BatchNormalization(axis=1 if case == "other axis" else -1, name="bn")(h)
     outputs = {"used twice": layers.Concatenate()([h, y]), "an output": [h, y]}.get(case, y)
-    model = randomize(keras.Model(x, outputs))
+    model = randomized(keras.Model(x, outputs))
     rows = {row.layer: row for row in lipschitz_bound(model).rows}
     kernel, bn = model.get_layer("dense").get_weights()[0], model.get_layer("bn")
     gamma, _, _, variance = bn.get_weights()
@@ -272,7 +259,7 @@ def test_a_quantized_layer_rounds_and_so_has_no_constant(mode):
 def test_low_rank_adapters_count():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(6)])
     model.layers[0].enable_lora(2)
-    assert float(lipschitz_bound(randomize(model))) == pytest.approx(norm_of_linear(model), rel=1e-5)
+    assert float(lipschitz_bound(randomized(model))) == pytest.approx(norm_of_linear(model), rel=1e-5)
 
 
 class Doubled(layers.Dense):
@@ -318,7 +305,7 @@ def test_a_given_rule_goes_first_and_serves_wrapped_and_several_inputs():
 @pytest.mark.parametrize("linear", [layers.Dense(3), SpectralNormalization(layers.Dense(3))])
 def test_a_given_rule_is_not_folded_away(linear):
     x = keras.Input((3,))
-    model = randomize(keras.Model(x, layers.BatchNormalization(name="bn")(linear(x))))
+    model = randomized(keras.Model(x, layers.BatchNormalization(name="bn")(linear(x))))
     bn = {
         row.layer: row.constant
         for row in lipschitz_bound(model, rules={Doubled: lambda layer, shape: 0.0}).rows
@@ -388,7 +375,7 @@ def test_embedding_bounds_every_pair_of_sequences():
     """All 3⁴ sequences against each other: the largest ratio to the distance of their one-hot codes."""
     tokens = np.stack(np.meshgrid(*[range(3)] * 4), -1).reshape(-1, 4)
     x = keras.Input((4,), dtype="int32")
-    model = randomize(keras.Model(x, layers.Conv1D(2, 2)(layers.Embedding(3, 2)(x))))
+    model = randomized(keras.Model(x, layers.Conv1D(2, 2)(layers.Embedding(3, 2)(x))))
     y = ops.convert_to_numpy(model(tokens)).reshape(81, -1).astype(float)
     change = np.linalg.norm(y[:, None] - y, axis=-1)
     distance = np.sqrt(2 * (tokens[:, None] != tokens).sum(-1))
@@ -468,7 +455,7 @@ def test_training_flags_of_a_call_do_not_count_at_inference():
 
 
 def test_the_bound_does_not_change_the_model():
-    model = randomize(keras.Sequential([keras.Input((4, 4, 2)), SpectralNormalization(layers.Conv2D(2, 3))]))
+    model = randomized(keras.Sequential([keras.Input((4, 4, 2)), SpectralNormalization(layers.Conv2D(2, 3))]))
     before = model.get_weights()
     lipschitz_bound(model)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
@@ -530,6 +517,7 @@ def test_the_json_is_strict(table):
 # keras.applications --------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -114,6 +114,7 @@ def subclassed(path):
 BAD = [missing, text, folder, weights_that_are_nan, unbuilt, own_layer, function_inside, subclassed]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("make", BAD)
 def test_one_line_and_status_two(make, tmp_path, capsys):
     path = tmp_path / "m.keras"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from keras import ops
+from linear_models import matrix
 from random_models import LARGEST, random_layer, random_model, randomized
 
 from lipnb.bounds import lipschitz_bound
@@ -20,7 +21,10 @@ WIDE = keras.backend.backend() == "tensorflow"
 DTYPE = "float64" if WIDE else "float32"
 SLACK = 1e-9 if WIDE else 1e-3
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using a softmax over axis:UserWarning")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore:You are using a softmax over axis:UserWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +85,7 @@ def run_models(seeds):
 
 
 def test_bounds_of_random_models_are_above_their_estimates():
-    run_models(range(20))
+    run_models(range(12))
 
 
 @pytest.mark.slow
@@ -103,15 +107,6 @@ def test_the_property_finds_rules_that_are_too_small(monkeypatch):
 
 
 # Random layers against their matrices --------------------------------------------------------------------
-
-
-def matrix(model):
-    """Matrix of a linear model: its value at the unit vectors less that at zero."""
-    shape, dtype = tuple(model.inputs[0].shape)[1:], DTYPE
-    n = math.prod(shape)
-    points = np.concatenate([np.eye(n), np.zeros((1, n))]).reshape(n + 1, *shape).astype(dtype)
-    y = values(model, [points])
-    return (y[:-1] - y[-1]).T
 
 
 def one_layer(generator):
@@ -145,7 +140,7 @@ def check_layer(seed):
     row = lipschitz_bound(model, exact=[True, False, "auto"][seed % 3]).rows[-1]
     if not is_affine(model, generator):
         return False
-    norm = scipy.linalg.svdvals(matrix(model))[0]
+    norm = scipy.linalg.svdvals(matrix(model, DTYPE))[0]
     assert norm <= row.constant * (1 + 1e-5) + 1e-12, (seed, norm, row)
     if row.kind == "exact":
         assert row.constant <= norm * (1 + 1e-5) + 1e-12, (seed, norm, row)
@@ -153,7 +148,7 @@ def check_layer(seed):
 
 
 def test_random_affine_layers_have_the_norm_of_their_matrix():
-    assert sum(map(check_layer, range(120))) > 60
+    assert sum(map(check_layer, range(80))) > 40
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ MATRICES = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", MATRICES)
 def test_exact_norms_match_closed_forms(name):
     w, spectral, frobenius = MATRICES[name]
@@ -66,6 +67,7 @@ def test_exact_norms_match_closed_forms(name):
     assert frobenius_norm(w) == pytest.approx(frobenius, rel=1e-14)
 
 
+@pytest.mark.once
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10_000))
 def test_norms_order_and_three_forms_of_frobenius(rows, columns, seed):

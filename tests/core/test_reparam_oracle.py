@@ -47,6 +47,7 @@ def weighted(y):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_is_that_of_finite_differences_of_the_normalised_layer(kind, float64):
     """Along random directions D of all kernels: (f(W + hD) − f(W − hD))/2h, with W/σ(W) by SVD in a plain layer."""
@@ -75,6 +76,7 @@ def test_gradient_is_that_of_finite_differences_of_the_normalised_layer(kind, fl
         assert actual == pytest.approx(expected, abs=1e-5 * size)
 
 
+@pytest.mark.once
 def test_gradient_of_attention_is_that_of_finite_differences(float64):
     x, splits = SEQUENCES.astype("float64"), [heads_last, heads_last, heads_last, as_matrix]
     layer = SpectralNormalization(layers.MultiHeadAttention(2, 3))
@@ -186,6 +188,7 @@ def test_critic_trains_as_in_float64_on_every_backend_compiled_or_not(oracle, mo
         np.testing.assert_allclose(numpy(variable), expected, atol=1e-5)
 
 
+@pytest.mark.once
 def test_the_comparison_tells_a_gradient_without_sigma_apart(oracle):
     """With σ held constant in the gradient, as in Keras's wrapper, the kernel ends elsewhere."""
     wrong = numpy_training(5, through_sigma=False)

@@ -8,6 +8,7 @@ import pytest
 import scipy.linalg
 from keras import layers
 from keras.src.applications.convnext import LayerScale
+from linear_models import matrix, randomized
 
 from lipnb.activations import activation_constant
 from lipnb.bounds import lipschitz_bound
@@ -20,27 +21,12 @@ EPS = float(np.finfo(np.float32).eps)
 def one_layer(layer, shape, *, dtype="float32"):
     """A model of one layer with every weight random (variances positive)."""
     inputs = keras.Input(shape, dtype=dtype)
-    model = keras.Model(inputs, layer(inputs))
-    generator = np.random.default_rng(0)
-    for variable in model.variables:
-        if "float" in variable.dtype and variable.path.split("/")[-1] not in ("u", "v"):
-            values = generator.standard_normal(variable.shape)
-            variable.assign(np.abs(values) + 0.1 if "variance" in variable.path else values)
-    return model
+    return randomized(keras.Model(inputs, layer(inputs)))
 
 
 def row(model):
     """The last row of the model's table."""
     return lipschitz_bound(model, exact=True).rows[-1]
-
-
-def matrix(model):
-    """Matrix of a model that is linear but for a constant: its value at the unit vectors less that at zero."""
-    shape = model.inputs[0].shape[1:]
-    n = math.prod(shape)
-    points = np.concatenate([np.eye(n), np.zeros((1, n))]).reshape(n + 1, *shape).astype("float32")
-    outputs = keras.ops.convert_to_numpy(model(points, training=False)).astype(float).reshape(n + 1, -1)
-    return (outputs[:-1] - outputs[-1]).T
 
 
 def check_norm(value, matrix):
