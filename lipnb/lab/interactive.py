@@ -77,7 +77,12 @@ def _page(asset: str, identifier: str, colors: Mapping[str, str]) -> str:
         raise ValueError(
             f"identifier must be lower-case letters, digits and hyphens. Received: {identifier!r}"
         )
-    page = (paths.ASSETS / asset).read_text(encoding="utf-8")
-    for name, text in {"ID": identifier, **colors}.items():
+    shared = {"STYLE": _asset("interactive.css"), "START": _asset("interactive.js")}
+    page = _asset(asset)
+    for name, text in {**shared, **colors, "ID": identifier}.items():
         page = page.replace(f"__{name}__", text)
     return page
+
+
+def _asset(name: str) -> str:
+    return (paths.ASSETS / name).read_text(encoding="utf-8").rstrip("\n")
