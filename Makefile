@@ -1,4 +1,4 @@
-# Every target sets up what it needs. JOBS, SEEDS ("0 1 2"), PROFILE (smoke, cpu, gpu) and FULL=1 can be given.
+# Every target sets up what it needs. JOBS, SEEDS ("0 1 2"), PROFILE (smoke, cpu, gpu), FULL=1 and DATASET can be given.
 SHELL := /bin/sh
 PROFILE ?= cpu
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
@@ -6,7 +6,7 @@ FULL ?= 0
 PORT ?= 8000
 PYTHON ?= python3
 TF_CPP_MIN_LOG_LEVEL ?= 3
-export PROFILE JOBS SEEDS FULL TF_CPP_MIN_LOG_LEVEL
+export PROFILE JOBS SEEDS FULL DATASET TF_CPP_MIN_LOG_LEVEL
 PY := .venv/bin/python
 READY := .venv/.ready
 
@@ -14,7 +14,7 @@ READY := .venv/.ready
 .PHONY: help reproduce smoke book verify record test lint format lock serve clean
 
 help: ## print this list
-	@echo "make TARGET [PROFILE=cpu|smoke|gpu] [JOBS=$(JOBS)] [SEEDS=\"0 1 2\"] [FULL=1]"
+	@echo "make TARGET [PROFILE=cpu|smoke|gpu] [JOBS=$(JOBS)] [SEEDS=\"0 1 2\"] [FULL=1] [DATASET=cifar10|images]"
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
 
 reproduce: $(READY) ## every run, figure and page again, from the data; FULL=1: the side experiments too

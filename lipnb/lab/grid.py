@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,22 @@ import yaml
 
 from lipnb.lab import paths
 
-__all__ = ["Run", "profiles", "runs", "seeds_from"]
+__all__ = [
+    "DATASETS",
+    "IMAGE_CHAPTERS",
+    "IMAGE_EXPERIMENTS",
+    "Run",
+    "dataset_from",
+    "full_from",
+    "profiles",
+    "runs",
+    "seeds_from",
+    "workspace",
+]
 
-
+DATASETS = ("cifar10", "images")  # that the image experiments can run on in place of the grid's own
+IMAGE_EXPERIMENTS = ("headline", "tuning", "confounders", "all_methods")
+IMAGE_CHAPTERS = ("headline", "confounders")  # what shows their runs
 OWN = ("core", "full", "seeds")  # a profile may have cells and seeds of its own: `smoke` has no time for all
 
 
@@ -45,10 +58,38 @@ def seeds_from(environment: Mapping[str, str]) -> list[int] | None:
     return [int(seed) for seed in environment["SEEDS"].split()] if environment.get("SEEDS") else None
 
 
+def full_from(environment: Mapping[str, str]) -> bool:
+    """Whether FULL asks for the side experiments too."""
+    return environment.get("FULL", "0") not in ("", "0")
+
+
+def dataset_from(environment: Mapping[str, str]) -> str | None:
+    """The data set that DATASET names; None where it is not set: the grid's own.
+
+    Raises ValueError for a name that is not among ``DATASETS``.
+    """
+    name = environment.get("DATASET") or None
+    if name not in (None, *DATASETS):
+        raise ValueError(f"DATASET must be one of {', '.join(DATASETS)}. Received: {name!r}")
+    return name
+
+
+def workspace(profile: str, dataset: str | None) -> str:
+    """The folder below ``build`` for fresh results of ``profile``: those on another data set are kept apart."""
+    return f"{profile}-{dataset}" if dataset else profile
+
+
 def runs(
-    profile: str, *, full: bool = False, seeds: Sequence[int] | None = None, grid: Path = paths.GRID
+    profile: str,
+    *,
+    full: bool = False,
+    seeds: Sequence[int] | None = None,
+    dataset: str | None = None,
+    grid: Path = paths.GRID,
 ) -> list[Run]:
     """Every run of ``profile``, in order; ``seeds`` replaces the profile's own.
+
+    With ``dataset``, the image experiments alone, on that data set.
 
     Raises ValueError for an unknown profile, for a key that the grid does not know and for two runs of one name.
     """
@@ -64,6 +105,9 @@ def runs(
     names = [(run.experiment, run.name) for run in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"every run's name must be unique. Received twice: {twice}")
+    if dataset:
+        played = [run for run in found if run.experiment in IMAGE_EXPERIMENTS]
+        found = [replace(run, parameters=run.parameters | {"dataset": dataset}) for run in played]
     return [run for run in found if run.core or full]
 
 

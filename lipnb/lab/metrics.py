@@ -2,13 +2,14 @@
 
 The Fréchet distance and the score are Heusel et al. 2017's FID and Salimans et al. 2016's inception score,
 with the Inception network replaced by a small Fashion-MNIST classifier: values compare within this book,
-never with published ones. ``notebooks/runs/ruler.md`` trains it; its weights travel with lipnb.
+never with published ones. ``notebooks/runs/ruler.md`` trains it; its weights travel with lipnb. Images of
+another shape are measured by Keras's own copy of Inception, whose weights Keras downloads once.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -24,8 +25,10 @@ __all__ = [
     "by_channel",
     "classifier_score",
     "frechet_distance",
+    "inception",
     "load_ruler",
     "moments",
+    "ruler_for",
 ]
 
 RULER = paths.ASSETS / "ruler.npz"
@@ -58,6 +61,41 @@ def load_ruler(batch: int = 500) -> Ruler:
     outputs = [model.get_layer("features").output, keras.ops.softmax(model.outputs[0])]
     both = keras.Model(model.inputs, outputs)
     return lambda images: tuple(both.predict(images, batch_size=batch, verbose=0))
+
+
+def inception(batch: int = 50) -> Ruler:
+    """Function from images, float32 (n, h, w, c) in −1 … 1, to features (n, 2048) and class probabilities (n, 1000).
+
+    Inception-v3 as Keras ships it, trained on ImageNet: the pooled features, and the softmax. A single channel is
+    repeated, images are resized to 299×299 (bilinear). Published FIDs come from another copy of the weights and other
+    resizing: values are near them, not equal.
+
+    Raises OSError where its weights are neither in Keras's cache nor to be had. Source: Szegedy et al. 2016.
+    """
+    try:
+        network = keras.applications.InceptionV3(weights="imagenet")
+    except Exception as error:  # whatever the download raises
+        raise OSError(
+            "images that are no garments are measured by Inception-v3, whose weights Keras downloads once: go online. "
+            f"Received: {error}"
+        ) from error
+    both = keras.Model(network.inputs, [network.get_layer("avg_pool").output, network.outputs[0]])
+
+    def read(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        coloured = images if images.shape[-1] == 3 else np.repeat(images, 3, axis=-1)
+        parts = (coloured[i : i + batch] for i in range(0, len(images), batch))
+        read = [
+            both.predict_on_batch(keras.ops.image.resize(part, network.input_shape[1:3])) for part in parts
+        ]
+        features, probabilities = (np.concatenate(part) for part in zip(*read, strict=True))
+        return features, probabilities
+
+    return read
+
+
+def ruler_for(shape: Sequence[int]) -> Ruler:
+    """What measures images of ``shape`` (h, w, c): the garments' classifier where they are 28×28×1, else Inception."""
+    return load_ruler() if tuple(shape) == (28, 28, 1) else inception()
 
 
 def by_channel(ruler: Ruler) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:

@@ -1,7 +1,7 @@
 """What `make` calls: run a profile with Snakemake and show how far it is; record what it made.
 
-``python -m lipnb.lab.pipeline run`` plans and runs ``notebooks/Snakefile``; PROFILE, FULL, SEEDS and
-RECORDED come from the environment, JOBS too. It can be stopped at any time: the same command goes on.
+``python -m lipnb.lab.pipeline run`` plans and runs ``notebooks/Snakefile``; PROFILE, FULL, SEEDS, DATASET
+and RECORDED come from the environment, JOBS too. It can be stopped at any time: the same command goes on.
 ``python -m lipnb.lab.pipeline record`` copies a profile's fresh results over the recorded ones.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lipnb.lab import grid, paths, records
+from lipnb.lab import data, grid, paths, records
 
 __all__ = ["record", "run", "set_aside"]
 
@@ -30,9 +30,18 @@ PLANNED = re.compile(r"^total\s+(\d+)$", re.M)
 FAILED_LOG = re.compile(r"^\s*log: (.+?) \(check log file", re.M)
 
 
-def run(profile: str, *, recorded: bool, jobs: int, console: Console) -> int:
-    """Run the Snakefile; exit status 0, 1 where a notebook failed, 2 where another run is going on, 130 where stopped."""
-    out = paths.build("book" if recorded else profile)
+def run(profile: str, *, recorded: bool, jobs: int, console: Console, dataset: str | None = None) -> int:
+    """Run the Snakefile for ``profile``, or for its image experiments on ``dataset``.
+
+    Exit status 0, 1 where a notebook failed, 2 where another run is going on or the data set is not there, 130 where
+    stopped.
+    """
+    try:
+        _ = dataset and data.load(dataset)  # else every run would say the same
+    except OSError as error:
+        console.print(str(error), highlight=False, markup=False)
+        return 2
+    out = paths.build("book" if recorded else grid.workspace(profile, dataset))
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as lock:
         try:
@@ -41,15 +50,17 @@ def run(profile: str, *, recorded: bool, jobs: int, console: Console) -> int:
             console.print(f"{out.relative_to(paths.ROOT)} is in use by another make: wait for it or stop it.")
             return 2
         if not recorded:
-            for path in set_aside(profile, grid.seeds_from(os.environ)):
+            for path in set_aside(profile, grid.seeds_from(os.environ), dataset):
                 console.print(f"set aside (damaged, or not in the grid): {path.name}")
         return _snakemake(out, jobs, console)
 
 
-def set_aside(profile: str, seeds: list[int] | None) -> list[Path]:
-    """Move records that are damaged, or of no run of the profile's grid, to ``build/<profile>/set-aside``."""
-    folder, away = paths.runs(profile, fresh=True), paths.build(profile) / "set-aside"
-    known = {(r.experiment, r.name) for s in (None, seeds) for r in grid.runs(profile, full=True, seeds=s)}
+def set_aside(profile: str, seeds: list[int] | None, dataset: str | None = None) -> list[Path]:
+    """Move records that are damaged, or of no run of the profile's grid, to ``set-aside`` beside them."""
+    work = grid.workspace(profile, dataset)
+    folder, away = paths.runs(work, fresh=True), paths.build(work) / "set-aside"
+    wanted = (grid.runs(profile, full=True, seeds=s, dataset=dataset) for s in (None, seeds))
+    known = {(run.experiment, run.name) for runs in wanted for run in runs}
     stray = {path for path in folder.rglob("*.json") if (path.parent.name, path.stem) not in known}
     moved = sorted(stray | set(records.damaged(folder)))
     for path in moved:
@@ -127,7 +138,8 @@ def _snakemake(out: Path, jobs: int, console: Console) -> int:
     if process.returncode != 0:
         _explain(log_path, console)
         return 1
-    console.print(f"done: open {(out / 'html' / 'index.html').relative_to(paths.ROOT)}")
+    made = [path for path in (out / "html" / "index.html", out / "chapters") if path.exists()]
+    console.print(f"done: open {made[0].relative_to(paths.ROOT)}")
     return 0
 
 
@@ -193,12 +205,19 @@ def main() -> int:
     if profile not in grid.profiles():
         console.print(f"PROFILE must be one of {', '.join(grid.profiles())}. Received: {profile!r}")
         return 2
-    if sys.argv[1:2] == ["record"]:
+    try:
+        dataset = grid.dataset_from(os.environ)
+    except ValueError as error:
+        console.print(str(error), highlight=False, markup=False)
+        return 2
+    recording, recorded = sys.argv[1:2] == ["record"], os.environ.get("RECORDED", "0") == "1"
+    if dataset and (recording or recorded):
+        console.print(f"there are no recorded results on {dataset}: they stay below build/.")
+        return 2
+    if recording:
         return record(profile, console)
-    recorded = os.environ.get("RECORDED", "0") == "1"
-    return run(
-        profile, recorded=recorded, jobs=int(os.environ.get("JOBS", os.cpu_count() or 1)), console=console
-    )
+    jobs = int(os.environ.get("JOBS", os.cpu_count() or 1))
+    return run(profile, recorded=recorded, jobs=jobs, console=console, dataset=dataset)
 
 
 if __name__ == "__main__":
