@@ -153,8 +153,9 @@ def _ends(all_series: dict, steps: Iterable[int]) -> str:
     }
     told = []
     for count in steps:
-        found = {name: all_series.get((*key, count)) for key, name in names.items()}
-        if not all(s and s.finished for s in found.values()):
+        reached = {name: all_series.get((*key, count)) for key, name in names.items()}
+        found = {name: s for name, s in reached.items() if s is not None and s.finished}
+        if len(found) < len(names):
             return ""
         ends = (f"{name} {mean_interval(s.final('fid_test')).text()}" for name, s in found.items())
         told.append(f"{_steps(count)}: {', '.join(ends)}")
