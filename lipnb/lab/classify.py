@@ -1,4 +1,4 @@
-"""Supervised training by Keras's own compile and fit."""
+"""Plain supervised training by Keras's own compile and fit; :mod:`lipnb.lab.supervised` has the regularizers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from lipnb.lab.data import Dataset, to_float
 
-__all__ = ["accuracy", "fit"]
+__all__ = ["Batches", "fit"]
 
 
 def fit(
@@ -32,7 +32,7 @@ def fit(
         metrics=["accuracy"],
     )
     history = model.fit(
-        _Batches(data, batch, seed),
+        Batches(data, batch, seed),
         epochs=epochs,
         shuffle=False,  # Keras would shuffle the batches by the interpreter's own unseeded generator
         validation_data=(to_float(data.x_test), data.y_test),
@@ -42,14 +42,8 @@ def fit(
     return {name: [float(v) for v in values] for name, values in history.history.items()}
 
 
-def accuracy(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
-    """Share of uint8 ``images`` whose largest logit is at ``labels``."""
-    logits = model.predict(to_float(images), batch_size=500, verbose=0)
-    return float(np.mean(np.argmax(logits, axis=1) == labels))
-
-
-class _Batches(keras.utils.PyDataset):
-    """Batches in an order of its own generator: no global seed, the same on every backend."""
+class Batches(keras.utils.PyDataset):
+    """Batches of float images and labels in an order of its own generator, the same on every backend."""
 
     def __init__(self, data: Dataset, batch: int, seed: int) -> None:
         super().__init__()
@@ -65,4 +59,5 @@ class _Batches(keras.utils.PyDataset):
         return self._x[chosen], self._y[chosen]
 
     def on_epoch_end(self) -> None:
+        """Draw the next epoch's order."""
         self._order = self._rng.permutation(len(self._x))

@@ -11,7 +11,8 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
-from lipnb.convolutions import conv_matrix, conv_norm
+from lipnb.convolutions import conv_matrix
+from lipnb.lab import critics
 from lipnb.norms import spectral_norm
 from lipnb.reparam import SpectralNormalization
 
@@ -23,7 +24,6 @@ __all__ = [
     "layer_norms",
     "operator_factor",
     "overlap",
-    "plain",
     "reads",
     "reshaped",
     "rnn_bounds",
@@ -119,20 +119,9 @@ def article_critic(shape: tuple[int, int, int] = (64, 64, 3), *, width: int = 64
 
 def layer_norms(model: keras.Model, rtol: float = 1e-3) -> list[LayerNorms]:
     """Both norms of every Conv2D of a sequential model, in order; the operator's to ``rtol``."""
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            kernel = np.asarray(keras.ops.convert_to_numpy(layer.kernel), np.float64)
-            operator = conv_norm(
-                kernel, tuple(layer.input.shape)[1:], layer.strides, layer.padding, rtol=rtol
-            )
-            found.append(LayerNorms(layer.name, spectral_norm(reshaped(kernel)), operator))
-    return found
-
-
-def plain(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The layer as it computes at inference: a lipnb wrapper as the plain layer with its normalised kernel."""
-    return layer.to_plain() if isinstance(layer, SpectralNormalization) else layer
+    names = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    rows = [row for row in critics.layer_norms(model, rtol=rtol) if row["type"] == "Conv2D"]
+    return [LayerNorms(name, row["reshaped"], row["operator"]) for name, row in zip(names, rows, strict=True)]
 
 
 def operator_factor(layer: keras.layers.Layer, n_iter: int = 40) -> float:

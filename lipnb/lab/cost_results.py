@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lipnb.lab import figures, waiting
 from lipnb.lab.statistics import median_ratio
 
-__all__ = ["LABELS", "memory_rows", "operation_rows", "other_rows", "part_rows", "parts_figure"]
+__all__ = ["LABELS", "memory_rows", "operation_rows", "other_rows", "parts_figure"]
 
 Record = dict[str, Any]
 LABELS: Mapping[str, str] = {
@@ -43,12 +43,6 @@ def other_rows(cost: Record) -> list[list[Any]]:
             ]
         )
     return rows
-
-
-def part_rows(cost: Record) -> list[list[str]]:
-    """One row a part of the step: its time as a multiple of the forward pass."""
-    times = cost.get("parts", {}).get("seconds", {})
-    return [[LABELS[key], median_ratio(times[key], times["forward"]).text(2)] for key in times]
 
 
 def parts_figure(cost: Record) -> Figure:

@@ -19,25 +19,14 @@ from lipnb.autodiff import compile_step, input_gradient, value_and_grad
 from lipnb.checks import check_choice, check_count, check_positive
 from lipnb.constraints import FrobeniusClip, WeightClip
 from lipnb.lab.distributions import Pair, draw
+from lipnb.lab.methods import PENALTIES
 from lipnb.penalties import gradient_penalty
 from lipnb.regularizers import FrobeniusPenalty
 from lipnb.reparam import SpectralNormalization
 
 __all__ = ["METHODS", "THRESHOLD", "Bench", "Settings", "build", "loss_gradients", "reset", "train"]
 
-METHODS = (
-    "none",
-    "weight_clip",
-    "frobenius_clip",
-    "frobenius_penalty",
-    "gradient_penalty",
-    "one_sided",
-    "one_sided_linear",
-    "penalty_at_real",
-    "spectral_norm",
-)
-KINDS = {"one_sided": "one_sided", "one_sided_linear": "one_sided_linear"}  # the other penalties: two-sided
-PENALISED = ("gradient_penalty", "one_sided", "one_sided_linear", "penalty_at_real")
+METHODS = ("none", "weight_clip", "frobenius_clip", "frobenius_penalty", *PENALTIES, "spectral_norm")
 SLOPE = 0.2
 THRESHOLD = 1.0  # Frobenius norm up to which the Frobenius penalty asks nothing
 BLOCK = 50  # steps whose batches are drawn at once
@@ -118,15 +107,14 @@ def _critic(s: Settings) -> keras.Model:
 
 
 def _training_step(s, critic, optimizer, state):
-    at = "real" if s.method == "penalty_at_real" else "between"
-    kind = KINDS.get(s.method, "two_sided")
+    penalty = PENALTIES.get(s.method)
 
     def step(real, fake, mix):
         def loss():
             scores = critic(ops.concatenate([fake, real]), training=True)
             value = ops.mean(scores[: s.batch]) - ops.mean(scores[s.batch :])
-            if s.method in PENALISED:
-                value = value + s.strength * gradient_penalty(critic, real, fake, kind=kind, at=at, eps=mix)
+            if penalty is not None:
+                value = value + s.strength * gradient_penalty(critic, real, fake, eps=mix, **penalty)
             return value + sum(critic.losses)
 
         value, gradients = value_and_grad(loss, critic.trainable_variables, state)

@@ -39,7 +39,7 @@ def make_deterministic() -> None:
 
 
 def reporter(folder: Path, experiment: str, name: str) -> Callable[[int, int], None]:
-    """Function of (done, total) that leaves a run's progress where ``lipnb.lab.watch`` looks, twice a second."""
+    """Function of (done, total) that leaves a run's progress where :mod:`lipnb.lab.pipeline` looks, twice a second."""
     path = folder.parent / "progress" / f"{experiment}.{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     last = 0.0

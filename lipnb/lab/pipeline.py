@@ -36,10 +36,8 @@ def run(profile: str, *, recorded: bool, jobs: int, console: Console, dataset: s
     Exit status 0, 1 where a notebook failed, 2 where another run is going on or the data set is not there, 130 where
     stopped.
     """
-    try:
-        _ = dataset and data.load(dataset)  # else every run would say the same
-    except OSError as error:
-        console.print(str(error), highlight=False, markup=False)
+    if dataset and (missing := _missing(dataset)):
+        console.print(missing, highlight=False, markup=False)
         return 2
     out = paths.build("book" if recorded else grid.workspace(profile, dataset))
     out.mkdir(parents=True, exist_ok=True)
@@ -53,6 +51,15 @@ def run(profile: str, *, recorded: bool, jobs: int, console: Console, dataset: s
             for path in set_aside(profile, grid.seeds_from(os.environ), dataset):
                 console.print(f"set aside (damaged, or not in the grid): {path.name}")
         return _snakemake(out, jobs, console)
+
+
+def _missing(dataset: str) -> str:
+    """Why ``dataset`` cannot be read, empty where it can: said once, since every run would fail with it."""
+    try:
+        data.load(dataset)
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def set_aside(profile: str, seeds: list[int] | None, dataset: str | None = None) -> list[Path]:

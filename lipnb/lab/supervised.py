@@ -29,13 +29,13 @@ from keras import ops
 
 from lipnb.autodiff import input_gradient
 from lipnb.checks import check_choice, check_count, check_positive
+from lipnb.lab.classify import Batches
 from lipnb.lab.data import Dataset, to_float
 from lipnb.penalties import gradient_penalty
 from lipnb.regularizers import FrobeniusPenalty, SpectralNormPenalty
 
 __all__ = [
     "METHODS",
-    "Batches",
     "Regularized",
     "Settings",
     "kernel_penalty",
@@ -155,27 +155,6 @@ class Regularized(keras.Model):
         """x moved by ``strength`` along each sample's own loss gradient (fast gradient method)."""
         gradient = input_gradient(lambda z: self._cross_entropy(z, y), x)
         return ops.stop_gradient(x + self.strength * unit(gradient))
-
-
-class Batches(keras.utils.PyDataset):
-    """Batches of float images and labels in an order of its own generator, the same on every backend."""
-
-    def __init__(self, data: Dataset, batch: int, seed: int) -> None:
-        super().__init__()
-        self._x, self._y, self._batch = to_float(data.x_train), data.y_train, batch
-        self._rng = np.random.default_rng(seed)
-        self._order = self._rng.permutation(len(self._x))
-
-    def __len__(self) -> int:
-        return -(-len(self._x) // self._batch)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = self._order[index * self._batch : (index + 1) * self._batch]
-        return self._x[chosen], self._y[chosen]
-
-    def on_epoch_end(self) -> None:
-        """Draw the next epoch's order."""
-        self._order = self._rng.permutation(len(self._x))
 
 
 def train(

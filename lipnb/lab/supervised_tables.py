@@ -25,6 +25,18 @@ COLUMNS = {
     "estimate": ("constant ≥", 1),
     "bound": ("constant ≤", 1),
 }
+EACH = {
+    "train_accuracy": "training accuracy",
+    "test_accuracy": "test accuracy",
+    "train_loss": "training loss",
+    "test_loss": "test loss",
+    "robust_accuracy": "under attack",
+    "certified_accuracy": "certified",
+    "margin_gradient": "input gradient",
+    "estimate": "constant ≥",
+    "bound": "constant ≤",
+    "broken_certificates": "certificates broken",
+}
 
 
 def tuning(records: Sequence[Record]) -> Table:
@@ -91,53 +103,29 @@ def correlations(
     members: Mapping[Setting, Sequence[Group]],
     caption: str,
 ) -> Table:
-    """Spearman's correlations of measures of sensitivity with the tendencies, setting by setting."""
-    kinds = [
-        f"{TENDENCIES[kind]} against {SENSITIVITIES[key]}" for key, kind in next(iter(measured.values()), {})
-    ]
+    """Spearman's correlations of measures of sensitivity with the tendencies: a column for each setting."""
+    kinds = next(iter(measured.values()), {})
     rows = [
-        [s.label, sum(len(g.finished) for g in members[s]), *(i.text(2) for i in row.values())]
-        for s, row in measured.items()
+        [
+            f"{TENDENCIES[kind]} against {SENSITIVITIES[key]}",
+            *(row[key, kind].text(2) for row in measured.values()),
+        ]
+        for key, kind in kinds
     ]
-    return Table(["setting", "runs", *kinds], rows, caption)
+    runs = (sum(len(g.finished) for g in members[s]) for s in measured)
+    header = (f"{s.label}: {count} runs" for s, count in zip(measured, runs, strict=True))
+    return Table(["correlation of", *header], rows, caption)
 
 
 def runs(found: Mapping[Any, Group]) -> Table:
     """Every run at its end."""
-    last = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
-    final = (
-        "robust_accuracy",
-        "certified_accuracy",
-        "margin_gradient",
-        "estimate",
-        "bound",
-        "broken_certificates",
-    )
     rows = []
     for group in found.values():
         for seed, run in group.runs.items():
-            numbers = ["–"] * (len(last) + len(final))
-            if run["diverged_at"] is None:
-                numbers = [f"{value(run, key):.4g}" for key in (*last, *final)]
-            ended = run["diverged_at"] or "–"
-            rows.append([group.setting.label, group.label, f"{group.strength:g}", seed, *numbers, ended])
-    header = [
-        "setting",
-        "method",
-        "strength",
-        "seed",
-        "training accuracy",
-        "test accuracy",
-        "training loss",
-        "test loss",
-    ]
-    header += [
-        "under attack",
-        "certified",
-        "input gradient",
-        "constant ≥",
-        "constant ≤",
-        "certificates broken",
-        "diverged in epoch",
-    ]
+            diverged = run["diverged_at"]
+            numbers = ["–" if diverged is not None else f"{value(run, key):.4g}" for key in EACH]
+            rows.append(
+                [group.setting.label, group.label, f"{group.strength:g}", seed, *numbers, diverged or "–"]
+            )
+    header = ["setting", "method", "strength", "seed", *EACH.values(), "diverged in epoch"]
     return Table(header, rows, "Every run, at its end", folded=True)

@@ -98,21 +98,14 @@ def verdict_a2(
     broken = sum(run["final"]["broken_certificates"] for run in runs)
     attacks = sum(run["parameters"]["attacked"] for run in runs)
     intervals = [i for row in measured.values() for i in row.values()]
-    sides = [i.side for i in intervals]
     valid = all(checks.values()) and not broken and bool(intervals) and all(i.known for i in intervals)
-    tally = {key: [row[key].side for row in measured.values()] for key in next(iter(measured.values()), {})}
-    told = "; ".join(
-        f"{TENDENCIES[kind]} against the {SENSITIVITIES[constant]}: {row.count(1)} of {len(row)}"
-        for (constant, kind), row in tally.items()
-    )
     return verdicts.experiment(
         "A2",
-        all(s == 1 for s in sides) if valid else None,
+        all(i.side == 1 for i in intervals) if valid else None,
         rule=RULE_A2,
         summary=(
             f"Theorem: a label with margin m holds for all perturbations below m/(√2·C); {broken} of {attacks} attacked "
-            f"certificates were broken. Tendency: {sides.count(1)} of {len(sides)} rank correlations clearly positive, "
-            f"{sides.count(-1)} clearly negative{f' (positive: {told})' if told else ''}."
+            f"certificates were broken. {_tendency_words(measured)}"
         ),
         scale=scale(found, profile),
         profile=profile,
@@ -125,6 +118,19 @@ def verdict_a2(
                 for s, row in measured.items()
             },
         },
+    )
+
+
+def _tendency_words(measured: Mapping[Setting, Mapping[tuple[str, str], Interval]]) -> str:
+    sides = [i.side for row in measured.values() for i in row.values()]
+    tally = {key: [row[key].side for row in measured.values()] for key in next(iter(measured.values()), {})}
+    told = "; ".join(
+        f"{TENDENCIES[kind]} against the {SENSITIVITIES[constant]}: {row.count(1)} of {len(row)}"
+        for (constant, kind), row in tally.items()
+    )
+    return (
+        f"Tendency: {sides.count(1)} of {len(sides)} rank correlations clearly positive, {sides.count(-1)} clearly "
+        f"negative{f' (positive: {told})' if told else ''}."
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lipnb import SpectralNormalization, conv_matrix, conv_norm, lipschitz_bound
+from lipnb import conv_matrix, conv_norm, lipschitz_bound
 from lipnb.lab import convolution_figures
 from lipnb.lab.convolution_maths import (
     LayerNorms,
@@ -20,7 +20,6 @@ from lipnb.lab.convolution_maths import (
     layer_norms,
     operator_factor,
     overlap,
-    plain,
     reads,
     reshaped,
     rnn_bounds,
@@ -213,14 +212,6 @@ def test_i5_operator_normalization_leaves_one():
     layer = next(layer for layer in critic.layers if isinstance(layer, Conv2D))
     left = operator_factor(layer, 200) * spectral_norm(layer_matrix(layer).toarray())
     assert left == pytest.approx(1, abs=1e-3)
-
-
-def test_plain_computes_what_the_wrapper_does():
-    wrapper = SpectralNormalization(Conv2D(3, 3))
-    x = np.random.default_rng(0).standard_normal((2, 6, 6, 2)).astype(np.float32)
-    np.testing.assert_allclose(wrapper(x).numpy(), plain(wrapper)(x).numpy(), rtol=0, atol=1e-5)
-    layer = keras.layers.ReLU()
-    assert plain(layer) is layer
 
 
 def test_matrices_are_drawn_by_tap():
