@@ -118,7 +118,7 @@ def batch_norm(
     figure, axes = figures.new(2, height=3.3)
     axes[0].fill_between(variances, low, high, color=figures.COLORS["bound"], alpha=0.25, linewidth=0)
     axes[0].plot(variances, samples, ".", color=figures.COLORS["bound"], markersize=3)
-    axes[0].axhline(1, color=_color("divide"), linestyle="--", label="$\\|\\gamma\\|_2$, what is set to 1")
+    axes[0].axhline(1, color=_color("divide"), linestyle="--", label="$\\|\\gamma\\|$, what is set to 1")
     axes[0].set(xscale="log", yscale="log", xlabel="variance of every channel")
     axes[0].set_title("constant of the layer")
     axes[0].legend(fontsize=9, loc="upper right")

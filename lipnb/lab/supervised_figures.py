@@ -110,7 +110,6 @@ def tendency(members: Sequence[Group]) -> Figure:
                     g.values(constant), g.values(key), mark, color=COLORS[g.method], alpha=0.75, label=label
                 )
                 shown.add(g.method)
-            figures.log_axis(axis, "x")
         row[0].set_ylabel(y_label)
     for axis, (_, x_label) in zip(axes[1], columns, strict=True):
         axis.set_xlabel(x_label)
@@ -202,7 +201,7 @@ def duels(measured: Mapping[Setting, Mapping[tuple[str, str], Interval]]) -> Fig
         axis.axvline(0, color=INK, linestyle=":")
         axis.set_xlabel(label)
     axes[0].set_yticks(range(len(measured)), [s.label.replace(", batch", ",\nbatch") for s in measured])
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(max(len(measured), 1) - 0.6, -0.4)
     if measured:
         for rival in dict.fromkeys(rival for row in measured.values() for rival, _ in row):
             axes[0].plot(
