@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from lipnb.lab import figures
@@ -27,7 +28,8 @@ __all__ = [
 
 Array = np.ndarray
 INK = "#8a8a8a"
-REAL, FAKE = "#e0702f", "#ffffff"
+DARK = "#262626"  # on the maps, which are pale on every page
+REAL, FAKE = "#1f9e5a", DARK
 STEEPEST = 1.5  # norms above it have the map's last colour
 
 
@@ -57,22 +59,21 @@ def line_slopes(
 def gradient_maps(
     planes: Mapping[str, Array], divisors: Mapping[str, float], pair: Pair, real: Array, fake: Array
 ) -> Figure:
-    """One panel a method: ‖∇f‖/divisor over the pair's box, samples, segments between some, the level line of 1."""
+    """One panel a method: ‖∇f‖/divisor over the pair's box, pale at 1, with samples and segments between some."""
     columns = 3
     rows = -(-len(planes) // columns)
     figure, axes = figures.new(
         columns, rows, width=7.4, height=2.3 * rows + 0.2, sharex=True, sharey=True, squeeze=False
     )
     side = int(np.sqrt(next(iter(planes.values())).shape[-1]))
-    coordinates = np.linspace(-pair.extent, pair.extent, side)
+    shades = TwoSlopeNorm(1.0, vmin=0.0, vmax=STEEPEST)
     for axis, (method, plane) in zip(axes.flat, planes.items(), strict=False):
         norms = plane[1].reshape(side, side) / divisors[method]
         box = [-pair.extent, pair.extent] * 2
-        image = axis.imshow(norms, origin="lower", extent=box, vmin=0, vmax=STEEPEST, interpolation="nearest")
-        axis.contour(coordinates, coordinates, norms, levels=[1.0], colors="white", linewidths=0.8)
-        axis.plot(
-            *np.stack([real[:25], fake[:25]]).transpose(2, 0, 1), color="white", linewidth=0.5, alpha=0.5
+        image = axis.imshow(
+            norms, origin="lower", extent=box, cmap="PuOr_r", norm=shades, interpolation="nearest"
         )
+        axis.plot(*np.stack([real[:25], fake[:25]]).transpose(2, 0, 1), color=DARK, linewidth=0.5, alpha=0.6)
         axis.plot(*real[:80].T, ".", color=REAL, markersize=3)
         axis.plot(*fake[:80].T, ".", color=FAKE, markersize=3)
         divided = "" if divisors[method] == 1 else f"\n(divided by {divisors[method]:.2g})"
@@ -81,7 +82,8 @@ def gradient_maps(
         axis.set(xticks=[-3, 0, 3], yticks=[-3, 0, 3])
     for axis in axes.flat[len(planes) :]:
         axis.set_axis_off()
-    figure.colorbar(image, ax=axes, shrink=0.5, extend="max", label="gradient norm")
+    ticks = [0, 0.5, 1, 1.25, STEEPEST]
+    figure.colorbar(image, ax=axes, shrink=0.5, extend="max", label="gradient norm", ticks=ticks)
     return figure
 
 
