@@ -20,10 +20,10 @@ def grouped(records: Iterable[Record], key: Callable[[dict[str, Any]], K]) -> di
     """
     found: dict[K, dict[int, Record]] = {}
     for record in sorted(records, key=lambda r: (r["parameters"]["seed"], r["run"])):
-        seed = record["parameters"]["seed"]
-        other = found.setdefault(key(record["parameters"]), {}).setdefault(seed, record)
-        if other is not record:
-            raise ValueError(f"a seed must have one run. Received: {other['run']}, {record['run']}")
+        runs, seed = found.setdefault(key(record["parameters"]), {}), record["parameters"]["seed"]
+        if seed in runs:
+            raise ValueError(f"a seed must have one run. Received: {runs[seed]['run']}, {record['run']}")
+        runs[seed] = record
     return found
 
 
