@@ -90,7 +90,8 @@ def test_a_linear_last_layer_is_read_before_it_is_updated():
     assert sum(node.op == "AssignSubVariableOp" for graph in graphs for node in graph.node) == 4
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+# The other penalties differ from the first by functions of single numbers.
+@pytest.mark.parametrize("method", [m for m in methods.METHODS if m not in list(methods.PENALTIES)[1:]])
 def test_both_steps_of_the_game_keep_the_order(method):
     settings = gan.Settings(method, "wasserstein", 1, 0, 1e-3, width=2, batch=4, latent=3)
     game = gan.build(settings, (8, 8, 1))

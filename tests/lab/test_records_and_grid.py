@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from functools import cache
 
 import jupytext
 import numpy as np
@@ -57,13 +58,18 @@ def test_damaged_and_stray_records_are_set_aside(tmp_path, monkeypatch):
     assert (paths.build("smoke") / "set-aside" / known.experiment / stray.name).exists()
 
 
+@cache
+def parameters_of(notebook: str) -> set[str]:
+    """The names that the parameters cell of a run's notebook assigns."""
+    cells = jupytext.read(paths.ROOT / "notebooks" / "runs" / notebook).cells
+    (cell,) = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
+    return set(re.findall(r"^(\w+) =", cell.source, re.M))
+
+
 @pytest.mark.parametrize("profile", grid.profiles())
 def test_every_run_gives_its_notebook_parameters_that_it_has(profile):
     for run in grid.runs(profile, full=True):
-        cells = jupytext.read(paths.ROOT / "notebooks" / "runs" / run.notebook).cells
-        (cell,) = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
-        assigned = set(re.findall(r"^(\w+) =", cell.source, re.M))
-        assert set(run.parameters) | {"experiment", "name", "folder"} <= assigned
+        assert set(run.parameters) | {"experiment", "name", "folder"} <= parameters_of(run.notebook)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
