@@ -15,21 +15,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from lipnb.autodiff import compile_step, input_gradient
 from lipnb.bound_table import LipschitzBound
 from lipnb.checks import check_count, check_flag, check_positive, float_array
 from lipnb.graph import functional_graph, is_graph
+from lipnb.rows import Shapes, evaluation, rounding_unit, split
 
 __all__ = ["LipschitzEstimate", "certified_radius", "lipschitz_estimate"]
-
-Shapes = Sequence[tuple[Any, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +79,17 @@ def lipschitz_estimate(
     Guarantee
     ---------
     Lower bound, to the rounding of the model's own dtype, at points where the model is differentiable (almost
-    all). It can be far below the constant: the search is local, and finding the maximum is NP-hard.
+    all). It can be far below the constant: the search is local, and finding the maximum is NP-hard. Gradients are the
+    backend's; one that the model's values nearby contradict by a factor of 10 does not count.
 
     Raises
     ------
     TypeError, ValueError
         Where the model is not built, has an integer input, an open shape and no x, or weights that are not
         finite, where x does not fit it, and for bad settings.
+    RuntimeError
+        Where every gradient found contradicts the values of the model. Known: on TensorFlow 2.21, that of
+        AdaptiveMaxPooling to size 1 on an axis is memory that was never written.
 
     Source: Virmaux & Scaman 2018 (arXiv 1805.10965) for the hardness; power iteration on J as in Yoshida &
     Miyato 2017 (arXiv 1705.10941), by finite differences.
@@ -101,8 +102,9 @@ def lipschitz_estimate(
     _check_weights(model)
     shapes = [array.shape[1:] for array in points]
     flat = np.concatenate([array.reshape(len(array), -1) for array in points], axis=1)
-    value, point, direction = _search(_evaluation(model, shapes, compiled), flat, steps, generator)
-    return LipschitzEstimate(value, _split(point[None], shapes), _split(direction[None], shapes))
+    evaluate, unit = evaluation(model, shapes, compiled), rounding_unit(model)
+    value, point, direction = _search(evaluate, flat, steps, generator, unit)
+    return LipschitzEstimate(value, split(point[None], shapes), split(direction[None], shapes))
 
 
 def certified_radius(logits: Any, bound: Any) -> np.ndarray:
@@ -156,7 +158,7 @@ FINAL = 3e-4  # the last r, relative to ‖x‖
 
 
 def _search(
-    evaluate: Callable, x: np.ndarray, n_steps: int, generator: np.random.Generator
+    evaluate: Callable, x: np.ndarray, n_steps: int, generator: np.random.Generator, unit: float
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """The largest ‖J(point)ᵀu‖ seen, its point and its direction, from the starts ``x`` (starts, inputs)."""
     scale = np.linalg.norm(x, axis=1).mean() or 1.0
@@ -176,14 +178,30 @@ def _search(
         v = _unit(ahead + behind, v)
         u = _unit(np.subtract(*np.split(outputs, 2)), u)
         x = x + 0.5 * r * _unit(ahead - behind)
-    top = int(np.argmax(best))
+    confirmed = best <= 10 * _quotients(evaluate, best_x, best_v, scale, unit)
+    if not confirmed.any():
+        raise RuntimeError(
+            f"lipschitz_estimate needs right gradients, and {keras.backend.backend()}'s contradict the values of the "
+            f"model nearby. Received: norms {best}"
+        )
+    top = int(np.argmax(np.where(confirmed, best, -1.0)))
     return float(best[top]), best_x[top], best_v[top]
+
+
+def _quotients(evaluate: Callable, x: np.ndarray, v: np.ndarray, scale: float, unit: float) -> np.ndarray:
+    """Largest ‖f(x + hv) − f(x)‖/|h| over some small h, of each row, and what rounding may hide in it."""
+    steps = [sign * h * scale for h in (FINAL, FINAL / 30) for sign in (1, -1)]
+    outputs, _ = evaluate(np.concatenate([x, *(x + h * v for h in steps)]), None)
+    start, *ends = np.split(outputs, 1 + len(steps))
+    quotients = [_norms(end - start)[:, 0] / abs(h) for end, h in zip(ends, steps, strict=True)]
+    rounding = unit * np.abs(start).max(axis=1) / min(map(abs, steps))
+    return np.max(quotients, axis=0) + rounding
 
 
 def _keep_best(best: tuple, ends: np.ndarray, gradients: np.ndarray) -> tuple:
     """Value, point and direction of each start, replaced where one of its two ends has a larger gradient."""
     for points, g in zip(np.split(ends, 2), np.split(gradients, 2), strict=True):
-        norms = np.linalg.norm(g, axis=1)
+        norms = _norms(g)[:, 0]
         better = norms > best[0]
         candidates = (norms, points, _unit(g))
         best = tuple(
@@ -195,50 +213,25 @@ def _keep_best(best: tuple, ends: np.ndarray, gradients: np.ndarray) -> tuple:
 
 def _unit(rows: np.ndarray, fallback: np.ndarray | None = None) -> np.ndarray:
     """Each row divided by its norm; where that is 0, the row of ``fallback``, or zeros."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.where(norms > 0, rows / np.where(norms > 0, norms, 1.0), 0.0 if fallback is None else fallback)
+    scaled = rows / _largest(rows)
+    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.where(
+        norms > 0, scaled / np.where(norms > 0, norms, 1.0), 0.0 if fallback is None else fallback
+    )
 
 
-# The model as a function of rows -------------------------------------------------------------------------
+def _norms(rows: np.ndarray) -> np.ndarray:
+    """Norm of each row, (rows, 1), without squares that leave the range."""
+    largest = _largest(rows)
+    return largest * np.linalg.norm(rows / largest, axis=1, keepdims=True)
 
 
-def _evaluation(model: Any, shapes: Shapes, compiled: bool) -> Callable:
-    """Function of rows z and u: the rows f(z) and, unless u is None, the gradients J(z)ᵀu, in float64."""
-    dtype = keras.backend.result_type(model.variable_dtype, "float32")
-    ends = np.cumsum([0, *map(math.prod, shapes)]).tolist()
-
-    def f(z: Any) -> Any:
-        slices = zip(ends, ends[1:], shapes, strict=False)
-        parts = [ops.reshape(z[:, start:stop], (-1, *shape)) for start, stop, shape in slices]
-        outputs = keras.tree.flatten(model(_arranged(model, parts), training=False))
-        return ops.concatenate(
-            [ops.reshape(ops.cast(y, dtype), (ops.shape(y)[0], -1)) for y in outputs], axis=1
-        )
-
-    def step(z: Any, u: Any) -> tuple[Any, Any]:
-        return f(z), input_gradient(lambda z: u * f(z), z)
-
-    compiled_step = compile_step(step, model.variables) if compiled else step
-
-    def evaluate(z: np.ndarray, u: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        z = ops.convert_to_tensor(z, dtype)
-        pair = (f(z), z) if u is None else compiled_step(z, ops.convert_to_tensor(u, dtype))
-        outputs, gradients = (np.asarray(ops.convert_to_numpy(a), np.float64) for a in pair)
-        return outputs, np.nan_to_num(gradients, nan=0.0, posinf=0.0, neginf=0.0)
-
-    return evaluate
+def _largest(rows: np.ndarray) -> np.ndarray:
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    return np.where(largest > 0, largest, 1.0)
 
 
-def _split(rows: np.ndarray, shapes: Shapes) -> list[np.ndarray]:
-    parts = np.split(rows, np.cumsum([math.prod(s) for s in shapes])[:-1], axis=1)
-    return [part[0].reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def _arranged(model: Any, parts: list[Any]) -> Any:
-    """The inputs in the structure that the model is called with."""
-    if is_graph(model):
-        return keras.tree.pack_sequence_as(functional_graph(model).input, parts)
-    return parts if len(parts) > 1 else parts[0]
+# Points -------------------------------------------------------------------------------------------------
 
 
 def _input_shapes(model: Any) -> list[tuple[int | None, ...]] | None:

@@ -78,8 +78,11 @@ def pooling(g, rank, sizes):
     kind, name = pick(g, "Max", "Average"), f"Pooling{rank}D"
     if g.random() < 0.2:
         return getattr(layers, f"Global{kind}{name}")()
-    if g.random() < 0.2:
-        return getattr(layers, f"Adaptive{kind}{name}")([int(g.integers(1, n + 1)) for n in sizes])
+    least = (
+        2 if kind == "Max" else 1
+    )  # TensorFlow's gradient of a maximum adapted to size 1 is unwritten memory
+    if g.random() < 0.2 and min(sizes) >= least:
+        return getattr(layers, f"Adaptive{kind}{name}")([int(g.integers(least, n + 1)) for n in sizes])
     options = {"strides": numbers(g, 1, 3, rank), "padding": pick(g, "valid", "same")}
     return getattr(layers, f"{kind}{name}")(numbers(g, 1, 4, rank), **options)
 

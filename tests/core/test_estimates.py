@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from lipnb import estimates, rows
 from lipnb.bounds import lipschitz_bound
 from lipnb.estimates import LipschitzEstimate, certified_radius, lipschitz_estimate
 
@@ -59,6 +60,7 @@ def test_linear_models_reach_their_norm(model):
     assert float(lipschitz_estimate(model, n_starts=2, compiled=False)) == pytest.approx(norm, rel=1e-3)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(3))
 def test_tiny_relu_nets_are_searched_as_well_as_exhaustively(seed):
     """Two inputs, six hidden units: every linear piece that fills a hundredth of a square is as good as found."""
@@ -102,6 +104,7 @@ def test_several_inputs_and_outputs_are_one_vector(structure):
     assert sum(np.sum(d**2) for d in estimate.direction) == pytest.approx(1)
 
 
+@pytest.mark.once
 def test_given_points_are_where_the_search_starts():
     """A steep bump far from the origin, which Gaussian starts do not see."""
     model = sequential((1,), layers.Dense(1, activation="tanh"), layers.Dense(1, use_bias=False))
@@ -110,6 +113,7 @@ def test_given_points_are_where_the_search_starts():
     assert float(lipschitz_estimate(model, np.array([[99.0]]), compiled=False)) == pytest.approx(5, rel=1e-2)
 
 
+@pytest.mark.once
 def test_an_open_shape_takes_the_shape_of_the_points():
     model = sequential((None, 3), layers.Conv1D(2, 1, use_bias=False))
     kernel = model.get_weights()[0][0].astype(float)
@@ -141,6 +145,7 @@ def test_a_subclassed_model_is_searched_from_given_points():
         lipschitz_estimate(model)
 
 
+@pytest.mark.once
 def test_the_same_seed_finds_the_same_and_zero_stays_zero():
     model = sequential((4,), layers.Dense(5, activation="relu"), layers.Dense(2))
     first, again = (float(lipschitz_estimate(model, n_steps=10, seed=3, compiled=False)) for _ in range(2))
@@ -174,6 +179,30 @@ def test_the_same_seed_finds_the_same_and_zero_stays_zero():
 def test_bad_input_says_the_rule(make, arguments, error, rule):
     with pytest.raises(error, match=f"{rule}.*Received:"):
         lipschitz_estimate(make(), **arguments)
+
+
+def test_wrong_gradients_are_contradicted_by_the_values(monkeypatch):
+    """As where TensorFlow leaves memory unwritten: no gradient counts that is 100 times what the model does."""
+    model = sequential((4,), layers.Dense(5, activation="relu"), layers.Dense(2))
+    right = rows.input_gradient
+    monkeypatch.setattr(rows, "input_gradient", lambda f, x: 100.0 * right(f, x))
+    with pytest.raises(RuntimeError, match="needs right gradients.*Received: norms"):
+        lipschitz_estimate(model, n_steps=5, compiled=False)
+
+
+def test_huge_gradients_do_not_overflow():
+    """Squares beyond 1e154 would, and the estimate of a float64 model be infinite."""
+    gradients = np.array([[3e200, 4e200], [3e-200, 4e-200], [0.0, 0.0]])
+    np.testing.assert_allclose(estimates._norms(gradients)[:, 0], [5e200, 5e-200, 0])
+    np.testing.assert_allclose(estimates._unit(gradients), [[0.6, 0.8], [0.6, 0.8], [0, 0]])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_is_searched(policy):
+    model = sequential((4,), layers.Dense(5, dtype=policy), layers.Dense(2, dtype=policy))
+    first, _, second, _ = (w.astype(float) for w in model.get_weights())
+    estimate = float(lipschitz_estimate(model, n_steps=30, compiled=False))
+    assert estimate == pytest.approx(np.linalg.norm(first @ second, 2), rel=0.05)
 
 
 def test_weights_that_are_not_finite_are_refused():
