@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import layers, ops
 
 from lipnb.autodiff import compile_step, value_and_grad
@@ -70,6 +71,17 @@ KINDS = {
     "time_distributed": (lambda: layers.TimeDistributed(layers.Dense(3)), SEQUENCES, [as_matrix]),
     "own": (Bilinear, SEQUENCES, [as_matrix]),
 }
+# Kinds whose files, casts and states are code of their own; the others differ from one of these in a size or an axis.
+DISTINCT = ["dense", "einsum", "embedding", "conv2d", "transposed2d", "depthwise2d", "separable2d"]
+DISTINCT += ["lstm", "bidirectional", "time_distributed", "own"]
+EVERYWHERE = ("dense", "depthwise2d", "lstm")
+
+
+def distinct(*options):
+    """pytest's parameters (kind, option): on TensorFlow every distinct kind with each option, elsewhere a few."""
+    pairs = [(kind, option) for option in options for kind in DISTINCT]
+    once = pytest.mark.once
+    return [pair if pair[0] in EVERYWHERE else pytest.param(*pair, marks=once) for pair in pairs]
 
 
 def wrap(make, x, splits=None, wrapper=SpectralNormalization, **options):

@@ -77,9 +77,10 @@ def test_zero_tiny_and_huge(kind, scale):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 6), st.floats(1e-3, 1e3), st.integers(0, 2**16))
-def test_bounds_hold_for_any_matrix_and_c(rows, columns, c, seed):
-    w = np.random.default_rng(seed).normal(size=(rows, columns))
+# Few shapes: JAX compiles every operation anew for each.
+@given(st.sampled_from([(1, 1), (1, 6), (6, 2), (3, 5)]), st.floats(1e-3, 1e3), st.integers(0, 2**16))
+def test_bounds_hold_for_any_matrix_and_c(shape, c, seed):
+    w = np.random.default_rng(seed).normal(size=shape)
     for kind in CLIPS:
         clip = kind(c)
         assert size(clip, numpy(clip(tensor(w)))) <= c * (1 + 1e-5)
