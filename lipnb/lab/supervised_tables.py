@@ -72,7 +72,7 @@ def decay(effects: Mapping[tuple[Setting, float], Mapping[str, Interval]]) -> Ta
     """What each strength of the l2 penalty multiplies the measures of sensitivity by; ``effects`` are log₂-ratios."""
     rows = [
         [
-            s.label,
+            _heading(s),
             f"{strength:g}",
             *(f"{2**i.mean:.2f} [{2**i.low:.2f}, {2**i.high:.2f}]" for i in row.values()),
         ]
@@ -93,7 +93,7 @@ def methods(by_setting: Mapping[Setting, Mapping[str, Group]]) -> Table:
                 for key, (_, digits) in COLUMNS.items()
             ]
             ended = f"{len(group.finished)} of {len(group.runs)}"
-            rows.append([setting.label, f"{a:.2f}", group.label, f"{group.strength:g}", ended, *cells])
+            rows.append([_heading(setting), f"{a:.2f}", group.label, f"{group.strength:g}", ended, *cells])
     header = ["setting", "α", "method", "strength", "runs ended", *(name for name, _ in COLUMNS.values())]
     return Table(header, rows, "Mean over seeds and 95% t-interval")
 
@@ -113,7 +113,7 @@ def correlations(
         for key, kind in kinds
     ]
     runs = (sum(len(g.finished) for g in members[s]) for s in measured)
-    header = (f"{s.label}: {count} runs" for s, count in zip(measured, runs, strict=True))
+    header = (f"{_heading(s)}: {count}\u00a0runs" for s, count in zip(measured, runs, strict=True))
     return Table(["correlation of", *header], rows, caption)
 
 
@@ -125,7 +125,12 @@ def runs(found: Mapping[Any, Group]) -> Table:
             diverged = run["diverged_at"]
             numbers = ["–" if diverged is not None else f"{value(run, key):.4g}" for key in EACH]
             rows.append(
-                [group.setting.label, group.label, f"{group.strength:g}", seed, *numbers, diverged or "–"]
+                [_heading(group.setting), group.label, f"{group.strength:g}", seed, *numbers, diverged or "–"]
             )
     header = ["setting", "method", "strength", "seed", *EACH.values(), "diverged in epoch"]
     return Table(header, rows, "Every run, at its end", folded=True)
+
+
+def _heading(setting: Setting) -> str:
+    """The setting's label, broken in a narrow column only at its commas."""
+    return ", ".join(part.replace(" ", "\u00a0") for part in setting.label.split(", "))

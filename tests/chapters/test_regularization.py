@@ -203,6 +203,15 @@ def test_tables_have_a_row_for_each_method_run_and_strength():
     assert supervised_tables.decay(effects).rows[0][1] == "0.1"
 
 
+def test_correlations_have_a_row_for_each_pair_and_a_column_for_each_setting():
+    _, by_setting = everything(0.0)
+    members = {setting: list(row.values()) for setting, row in by_setting.items()}
+    table = supervised_tables.correlations(supervised_verdicts.tendencies(members), members, "")
+    assert len(table.rows) == 4
+    assert all(len(row) == len(table.header) == 1 + len(members) for row in table.rows)
+    assert all("25\u00a0runs" in title and "  " not in title for title in table.header[1:])
+
+
 def test_tuning_table_marks_what_the_rule_keeps():
     runs = [
         run | {"test_images": 100} for s in (0.1, 1.0) for run in group_of("l2", s, 64, [0.8], seeds=[100])
