@@ -65,7 +65,13 @@ def points(arrays: Mapping[str, Mapping[str, np.ndarray]], modes: list[int]) -> 
             reach = 1.25 * np.abs(where).max() + 0.5
             axis.plot(*where.T, "+", color=figures.COLORS["none"], markersize=6, zorder=1)
             axis.plot(
-                *made[f"modes{k}"].T, ".", color=figures.COLORS["estimate"], markersize=2, alpha=0.5, zorder=2
+                *made[f"modes{k}"].T,
+                ".",
+                color=figures.COLORS["estimate"],
+                markersize=2,
+                alpha=0.5,
+                zorder=2,
+                rasterized=True,
             )
             axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=f"{name}, {k} modes")
             axis.title.set_fontsize(9)

@@ -145,8 +145,8 @@ def _snakemake(out: Path, jobs: int, console: Console) -> int:
     if process.returncode != 0:
         _explain(log_path, console)
         return 1
-    made = [path for path in (out / "html" / "index.html", out / "chapters") if path.exists()]
-    console.print(f"done: open {made[0].relative_to(paths.ROOT)}")
+    shown = next((path for path in (out / "html" / "index.html", out / "chapters") if path.exists()), out)
+    console.print(f"done: open {shown.relative_to(paths.ROOT)}")
     return 0
 
 
