@@ -11,7 +11,7 @@ PY := .venv/bin/python
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce smoke book verify record test lint format lock serve clean
+.PHONY: help reproduce smoke book verify record test bench lint format lock serve clean
 
 help: ## print this list
 	@echo "make TARGET [PROFILE=cpu|smoke|gpu] [JOBS=$(JOBS)] [SEEDS=\"0 1 2\"] [FULL=1] [DATASET=cifar10|images]"
@@ -29,6 +29,8 @@ record: $(READY) ## keep this machine's results of PROFILE as the recorded ones
 	$(PY) -m lipnb.lab.pipeline record
 test: $(READY) ## all tests, on TensorFlow and on every other backend that is installed
 	PYTHON=$(PY) sh tests/run
+bench: $(READY) ## speed as ratios, beside the peers that are installed; wants the machine for itself
+	$(PY) tests/bench/run.py $(BENCH)
 lint: $(READY) ## formatting, lint and types of code and notebooks; the lock is up to date
 	PYTHON=$(PY) sh tests/lint
 format: $(READY) ## format code in place
