@@ -48,8 +48,10 @@ def test_claims_page_answers_the_headline_once_both_of_its_claims_are_settled():
     faster = RECORD | {"verdict": "supported", "summary": "1.4 times", "scale": "one processor"}
     page = pages.claims_page(load_claims(), {"H6": RECORD, "H7": faster})
     (answer,) = [part for part in page.split("\n\n") if part.startswith("**The article's headline**")]
-    assert "ends better is [not supported]" in answer and "faster [supported]" in answer
-    assert "SN ended at 85\\_1 against 117. 1.4 times" in answer and "conditions: 28×28." in answer
+    assert "ends better is [not supported]" in answer
+    assert "faster [supported]" in answer
+    assert "SN ended at 85\\_1 against 117. 1.4 times" in answer
+    assert "conditions: 28×28." in answer
     assert "The article's headline" not in pages.claims_page(load_claims(), {"H6": RECORD})
 
 
