@@ -200,6 +200,7 @@ def duels(measured: Mapping[Setting, Mapping[tuple[str, str], Interval]]) -> Fig
                     _bar(axis, y + 0.22 * (i % 3 - 1), interval, rival)
         axis.axvline(0, color=INK, linestyle=":")
         axis.set_xlabel(label)
+        axis.locator_params(axis="x", nbins=6)
     axes[0].set_yticks(range(len(measured)), [s.label.replace(", batch", ",\nbatch") for s in measured])
     axes[0].set_ylim(max(len(measured), 1) - 0.6, -0.4)
     if measured:
