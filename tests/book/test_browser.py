@@ -20,7 +20,10 @@ def test_site_over_http(browser, book_site):
 
 
 def test_site_from_files(browser, book_site):
-    found = problems(browser, f"{book_site.as_uri()}/", html_pages(book_site))
+    # What a file may not load depends on its folder alone: the other pages were looked at over http.
+    names = {"index.html", "claims.html", *{name.count("/"): name for name in html_pages(book_site)}.values()}
+    assert any("/" in name for name in names)
+    found = problems(browser, f"{book_site.as_uri()}/", sorted(names))
     assert not found, "\n".join(found)
 
 
