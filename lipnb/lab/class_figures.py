@@ -32,6 +32,13 @@ def _curve(axis, found: Found, key: tuple[str, str], measure: str, scale) -> Non
     axis.fill_between(modes, *ends.T, color=color, alpha=0.2, linewidth=0)
 
 
+def _modes_axis(axis, modes: list[int]) -> None:
+    axis.set_xscale("log")
+    axis.set_xticks(modes, [str(k) for k in modes])
+    axis.minorticks_off()
+    axis.set_xlabel("number of modes")
+
+
 def against_modes(found: Found) -> Figure:
     """Each measure against the number of modes: mean over seeds and t-interval; dotted, real points."""
     if not found:
@@ -45,8 +52,8 @@ def against_modes(found: Found) -> Figure:
             _curve(axis, found, key, measure, scale)
         floor = [record["floor"][str(k)][measure] / scale(k) for k in modes]
         axis.plot(modes, floor, ":", color=figures.COLORS["none"], label="real points")
-        figures.log_axis(axis, "x")
-        axis.set(xlabel="number of modes", title=title, ylim=(-0.03, 1.05))
+        _modes_axis(axis, modes)
+        axis.set(title=title, ylim=(-0.03, 1.05))
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=4)
     return figure
@@ -63,7 +70,14 @@ def points(arrays: Mapping[str, Mapping[str, np.ndarray]], modes: list[int]) -> 
         for axis, k in zip(row, modes, strict=True):
             where = centres(k)
             reach = 1.25 * np.abs(where).max() + 0.5
-            axis.plot(*where.T, "+", color=figures.COLORS["none"], markersize=6, zorder=1)
+            axis.plot(
+                *where.T,
+                "+",
+                color=figures.COLORS["spectral_norm"],
+                markersize=8,
+                markeredgewidth=1.6,
+                zorder=3,
+            )
             axis.plot(
                 *made[f"modes{k}"].T,
                 ".",
@@ -94,8 +108,8 @@ def between_modes(found: Found) -> Figure:
             style = {"linestyle": "--"} if key[1] != "wasserstein" else {}
             figures.band(axis, modes, np.transpose(rows), key[0], class_results.label(key), **style)
         axis.axhline(1, color=figures.COLORS["none"], linestyle=":")
-        figures.log_axis(axis, "x")
-        axis.set(xlabel="number of modes", title=title)
+        _modes_axis(axis, modes)
+        axis.set_title(title)
     axes[0].set_ylabel("gradient norm of the critic")
     axes[0].legend(fontsize=8)
     return figure
