@@ -145,6 +145,8 @@ def matrix_layer(g, shape):
     dense = layers.Dense(units, activation=activation)
     blocks = layers.EinsumDense(f"{axes},{axes[1:]}z->{axes[:-1]}z", (*shape[:-1], units))
     plain = layers.EinsumDense(f"...{axes[-1]},{axes[-1]}z->...z", units, bias_axes="z")
+    if tuple(shape[:-1]) != tuple(shape[:-1])[::-1]:
+        plain = blocks  # Keras gives the axes under an ellipsis back in reverse: the model would not run
     wrapper = pick(g, SpectralNormalization, FrobeniusNormalization)
     return pick(g, dense, dense, blocks, plain, wrapper(dense, norm=float(g.uniform(0.5, 2))))
 
