@@ -15,6 +15,7 @@ from lipnb.bounds import lipschitz_bound
 from lipnb.estimates import lipschitz_estimate
 from lipnb.reparam import FrobeniusNormalization, SpectralNormalization
 
+pytestmark = pytest.mark.shapes
 EPS = float(np.finfo(np.float32).eps)
 
 
