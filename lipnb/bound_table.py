@@ -14,11 +14,31 @@ __all__ = ["LayerBound", "LipschitzBound"]
 
 @dataclasses.dataclass(frozen=True)
 class LayerBound:
-    """One row of the table.
+    """One row of the table that :func:`lipnb.lipschitz_bound` returns: one call of one layer.
 
-    ``constant`` is the layer's own (None where it joins branches), ``kind`` says whether that is exact, an
-    upper bound, or does not exist; ``bound`` is the proven constant from the model's inputs to the layer's
-    output; ``note`` a remark, or the reason why there is no constant.
+    Attributes
+    ----------
+    layer
+        The layer's name; inside of a nested model the model's name, a slash, and the layer's.
+    type
+        Name of the layer's class.
+    kind
+        ``exact``, ``upper bound``, or ``no constant``: of what kind ``constant`` is.
+    constant
+        The layer's own constant, None where it joins branches, infinite where it has none.
+    bound
+        Proven constant from the model's inputs to the layer's output.
+    seconds
+        What the row cost.
+    note
+        A remark, or the reason why there is no constant.
+
+    Example
+    -------
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Rescaling(0.5, name="half")])
+    >>> row = lipnb.lipschitz_bound(model).rows[0]
+    >>> row.layer, row.type, row.kind, row.constant
+    ('half', 'Rescaling', 'exact', 0.5)
     """
 
     layer: str
@@ -32,7 +52,26 @@ class LayerBound:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LipschitzBound:
-    """What ``lipschitz_bound`` found. ``float()`` of it is the bound; ``str()`` is the table."""
+    """What :func:`lipnb.lipschitz_bound` found: ``float()`` of it is the bound, ``str()`` the table.
+
+    In a notebook it shows itself as an HTML table.
+
+    Attributes
+    ----------
+    value
+        The bound; infinite where some layer has no constant.
+    model
+        The model's name.
+    rows
+        One :class:`lipnb.LayerBound` for each call of a layer, in the order of computation.
+
+    Example
+    -------
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Activation("exponential", name="growth")])
+    >>> bound = lipnb.lipschitz_bound(model)
+    >>> float(bound), bound.reasons
+    (inf, ('growth (Activation): exp has an unbounded derivative',))
+    """
 
     value: float
     model: str

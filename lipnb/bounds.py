@@ -47,8 +47,8 @@ def lipschitz_bound(
     Parameters
     ----------
     model
-        Built Sequential or functional model, seen at inference, ``model(x, training=False)``; several inputs or outputs count as one
-        vector. An integer input that feeds only Embedding layers counts as one-hot vectors.
+        Built Sequential or functional model, seen at inference, ``model(x, training=False)``; several inputs or
+        outputs count as one vector. An integer input that feeds only Embedding layers counts as one-hot vectors.
     exact
         Convolutions: "auto" takes an SVD of the small and pointwise ones and ``conv_norm_bound`` of the others,
         False always the latter. True takes ``conv_norm`` enlarged by ``rtol``: tighter and slower, and certain
@@ -63,7 +63,7 @@ def lipschitz_bound(
     -------
     LipschitzBound
         ``float(result)`` is the bound; infinite where a layer has no global constant or is unknown, and then
-        ``result.reasons`` names the layer and the reason.
+        ``result.reasons`` names the layer and the reason. See :class:`lipnb.LipschitzBound`.
 
     Guarantee
     ---------
@@ -76,8 +76,20 @@ def lipschitz_bound(
         Where the model is not a Keras model, is subclassed or not built, or has weights that are not finite; for
         exact, rtol or rules that are not as above.
 
-    Source: Szegedy et al. 2014 (arXiv 1312.6199), section 4.3, for chains of layers; Gouk et al. 2021
-    (arXiv 1804.04368) for pooling, residuals and batch normalization.
+    Source
+    ------
+    Szegedy et al. 2014 (arXiv 1312.6199), section 4.3, for chains of layers; Gouk et al. 2021 (arXiv 1804.04368)
+    for pooling, residuals and batch normalization; this book, chapter "The Lipschitz constraint, from one layer to
+    a network".
+
+    Example
+    -------
+    >>> stack = [keras.layers.Dense(n, kernel_initializer="ones", name=f"dense_{n}") for n in (3, 1)]
+    >>> bound = lipnb.lipschitz_bound(keras.Sequential([keras.Input((2,)), *stack]))
+    >>> [(row.layer, row.kind, round(row.constant, 4)) for row in bound.rows]
+    [('dense_3', 'exact', 2.4495), ('dense_1', 'exact', 1.7321)]
+    >>> round(float(bound), 4)  # the product
+    4.2426
     """
     graph = functional_graph(model)
     if not (isinstance(exact, bool) or (isinstance(exact, str) and exact == "auto")):

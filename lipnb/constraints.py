@@ -33,12 +33,32 @@ class _Clip(keras.constraints.Constraint):
 class WeightClip(_Clip):
     """Clip every entry: w_ij ← min(max(w_ij, −c), c).
 
-    The nearest weight with |w_ij| ≤ c. Guarantee: |w_ij| ≤ c, with c rounded to w's dtype and no rounding besides,
-    hence ‖W‖₂ ≤ ‖W‖_F ≤ c·√(m·n) for an m×n matrix.
+    The nearest weight whose entries are at most c in magnitude.
 
-    Raises ValueError where c is not a finite number above 0.
+    Parameters
+    ----------
+    c
+        The bound, above 0.
 
-    Source: Arjovsky et al. 2017 (arXiv 1701.07875), Algorithm 1.
+    Guarantee
+    ---------
+    −c ≤ w_ij ≤ c, with c rounded to w's dtype and no rounding besides, hence ‖W‖₂ ≤ ‖W‖_F ≤ c·√(m·n) for an m×n
+    matrix.
+
+    Raises
+    ------
+    ValueError
+        Where c is not a finite number above 0.
+
+    Source
+    ------
+    Arjovsky et al. 2017 (arXiv 1701.07875), Algorithm 1; this book, chapter "Clipping and penalising the weights".
+
+    Example
+    -------
+    >>> clipped = lipnb.WeightClip(2.0)(np.float32([[3, 0], [-4, 1]]))
+    >>> keras.ops.convert_to_numpy(clipped).tolist()
+    [[2.0, 0.0], [-2.0, 1.0]]
     """
 
     def __call__(self, w: Any) -> Tensor:
@@ -50,10 +70,32 @@ class WeightClip(_Clip):
 class FrobeniusClip(_Clip):
     """Shrink to Frobenius norm c where it is larger: W ← W·min(1, c/‖W‖_F).
 
-    The nearest weight with ‖W‖_F ≤ c. Guarantee: ‖W‖₂ ≤ ‖W‖_F ≤ c up to rounding; a W inside the ball, zero
-    included, is unchanged. Half precision is computed in float32.
+    The nearest weight with ‖W‖_F ≤ c. Half precision is computed in float32.
 
-    Raises ValueError where c is not a finite number above 0.
+    Parameters
+    ----------
+    c
+        The bound, above 0.
+
+    Guarantee
+    ---------
+    ‖W‖₂ ≤ ‖W‖_F ≤ c up to rounding; a W inside the ball, zero included, is unchanged.
+
+    Raises
+    ------
+    ValueError
+        Where c is not a finite number above 0.
+
+    Source
+    ------
+    This book, chapter "Clipping and penalising the weights".
+
+    Example
+    -------
+    >>> w = np.float32([[3, 0], [4, 5]])  # of Frobenius norm 7.0711
+    >>> clip = lipnb.FrobeniusClip(2.0)
+    >>> round(lipnb.frobenius_norm(clip(w)), 4), round(lipnb.frobenius_norm(clip(w / 10)), 4)
+    (2.0, 0.7071)
     """
 
     def __call__(self, w: Any) -> Tensor:
@@ -71,14 +113,34 @@ class SpectralClip(_Clip):
     """Clip the singular values of the kernel as a matrix (−1, shape[-1]): U·diag(σᵢ)·Vᵀ ← U·diag(min(σᵢ, c))·Vᵀ.
 
     The nearest matrix (in Frobenius norm) with ‖W‖₂ ≤ c: directions with σᵢ ≤ c are kept, unlike scaling by
-    c/σ₁, which shrinks all. Guarantee: ‖W‖₂ ≤ c up to rounding of the SVD; a W with ‖W‖₂ ≤ c is unchanged.
-    Half precision is computed in float32. For a convolution this is the reshaped kernel, not its operator.
+    c/σ₁, which shrinks all. Half precision is computed in float32. For a convolution this is the reshaped kernel,
+    not its operator. It costs a full SVD, O(m·n·min(m, n)), per step; for large kernels
+    :class:`lipnb.SpectralNormalization` is far cheaper.
 
-    Cost: a full SVD, O(m·n·min(m, n)) per step; for large kernels SpectralNormalization is far cheaper.
+    Parameters
+    ----------
+    c
+        The bound, above 0.
 
-    Raises ValueError where c is not a finite number above 0.
+    Guarantee
+    ---------
+    ‖W‖₂ ≤ c up to rounding of the SVD; a W with ‖W‖₂ ≤ c is unchanged.
 
-    Source: Parikh & Boyd 2014, Proximal Algorithms, section 6.7 (functions of singular values).
+    Raises
+    ------
+    ValueError
+        Where c is not a finite number above 0.
+
+    Source
+    ------
+    Parikh & Boyd 2014, Proximal Algorithms, section 6.7 (functions of singular values).
+
+    Example
+    -------
+    >>> w = np.float32([[3, 0], [4, 5]])  # of singular values 6.7082 and 2.2361
+    >>> clipped = keras.ops.convert_to_numpy(lipnb.SpectralClip(3.0)(w))
+    >>> np.linalg.svd(clipped, compute_uv=False).round(4).tolist()
+    [3.0, 2.2361]
     """
 
     def __call__(self, w: Any) -> Tensor:

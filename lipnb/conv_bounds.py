@@ -48,7 +48,8 @@ def conv_norm_bound(
     """Proven upper bound of the norm of a Keras convolution's linear map, cheap.
 
     The least of sqrt(Π min(⌈k/s⌉, outputs))·‖kernel as a matrix‖₂, Σ_a ‖P[a]‖₂ and max_ω ‖F(ω)‖₂, of each group
-    of channels; the largest over the groups. The module's note has the proofs.
+    of channels; the largest over the groups. P[a] are the kernel's taps, folded by the stride, and F(ω) is their
+    Fourier transform: the note at the top of ``lipnb/conv_bounds.py`` defines both and has the proofs.
 
     Parameters
     ----------
@@ -59,16 +60,29 @@ def conv_norm_bound(
 
     Returns
     -------
-    float, at least the operator norm, enlarged by the rounding of its own computation. For stride 1 and large
-    inputs it is within some percent of the norm, and exact for pointwise kernels.
+    float
+        At least 0.
+
+    Guarantee
+    ---------
+    Upper bound: at least the operator norm, enlarged by the rounding of its own computation. For stride 1 and
+    large inputs it is within some percent of the norm, and exact for pointwise kernels.
 
     Raises
     ------
     TypeError, ValueError
         As :func:`lipnb.conv_matrix`.
 
-    Source: Sedghi, Gupta & Long 2019 (arXiv 1805.10408) for circular convolutions; Tsuzuku, Sato & Sugiyama 2018
-    (arXiv 1802.04034) for the patch bound; Pfister & Bresler 2019 (IEEE TSP 67(3)) for grids in several variables.
+    Source
+    ------
+    Sedghi, Gupta & Long 2019 (arXiv 1805.10408) for circular convolutions; Tsuzuku, Sato & Sugiyama 2018 (arXiv
+    1802.04034) for the patch bound; Pfister & Bresler 2019 (IEEE TSP 67(3)) for grids in several variables.
+
+    Example
+    -------
+    >>> blur = np.full((3, 3, 1, 1), 1 / 9)  # each output is the mean of nine pixels
+    >>> round(lipnb.conv_norm_bound(blur), 4)  # for images of every size
+    1.0
     """
     options = (strides, padding, dilation_rate, groups, kind, output_padding)
     conv, _ = read_convolution(kernel, input_shape, *options, open_size=True)

@@ -76,7 +76,8 @@ def conv_matrix(
 
     Returns
     -------
-    Sparse float64 matrix of shape (flattened output, flattened input).
+    scipy.sparse.csr_array
+        The matrix, float64, of shape (flattened output, flattened input).
 
     Guarantee
     ---------
@@ -88,7 +89,18 @@ def conv_matrix(
         Where the kernel is not floating point, empty, not finite or of a wrong rank, or the shapes, strides,
         dilation, groups or padding do not make a layer.
 
-    Source: Sedghi, Gupta & Long 2019 (arXiv 1805.10408), section 2, for the doubly block-structured matrix.
+    Source
+    ------
+    Sedghi, Gupta & Long 2019 (arXiv 1805.10408), section 2, for the doubly block-structured matrix; this book,
+    chapter "Convolutions and recurrences are dense layers, with another matrix".
+
+    Example
+    -------
+    >>> kernel = np.array([1.0, 2.0, 3.0]).reshape(3, 1, 1)  # of a Conv1D with one channel and one filter
+    >>> lipnb.conv_matrix(kernel, (5, 1)).toarray()
+    array([[1., 2., 3., 0., 0.],
+           [0., 1., 2., 3., 0.],
+           [0., 0., 1., 2., 3.]])
     """
     conv, transposed = read_convolution(
         kernel, input_shape, strides, padding, dilation_rate, groups, kind, output_padding

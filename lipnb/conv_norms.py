@@ -54,6 +54,11 @@ def conv_norm(
     seed
         Seed of the noise in the start.
 
+    Returns
+    -------
+    float
+        At least 0.
+
     Guarantee
     ---------
     Never above the norm, to rounding. At most rtol·norm below it where an SVD was used or
@@ -70,8 +75,18 @@ def conv_norm(
     RuntimeError
         Where 20,000 iterations do not reach the tolerance.
 
-    Source: Golub & Van Loan, Matrix Computations, 4th ed., section 10.4 (bidiagonalization without
-    reorthogonalization: copies of converged values appear, the largest stays right).
+    Source
+    ------
+    Golub & Van Loan, Matrix Computations, 4th ed., section 10.4 (bidiagonalization without reorthogonalization:
+    copies of converged values appear, the largest stays right).
+
+    Example
+    -------
+    >>> blur = np.full((3, 3, 1, 1), 1 / 9)  # each output is the mean of nine pixels
+    >>> round(lipnb.conv_norm(blur, (32, 32, 1), padding="same"), 4)
+    0.994
+    >>> round(lipnb.spectral_norm(blur.reshape(-1, 1)), 4)  # of the reshaped kernel: far below
+    0.3333
     """
     check_tolerance(rtol)
     check_count(seed, "seed", minimum=0)

@@ -34,10 +34,26 @@ def frobenius_norm(w: Any) -> float:
     w
         Finite floating-point array, tensor or variable of any rank above 0.
 
+    Returns
+    -------
+    float
+        At least 0.
+
     Raises
     ------
     TypeError, ValueError
         Where w is not floating point, empty, a scalar, or has NaN or infinite entries.
+
+    Source
+    ------
+    Golub & Van Loan, Matrix Computations, 4th ed., section 2.3; this book, chapter "The Frobenius norm and l2
+    regularization".
+
+    Example
+    -------
+    >>> w = np.float32([[3, 0], [4, 5]])
+    >>> round(lipnb.frobenius_norm(w), 4)  # sqrt(9 + 16 + 25)
+    7.0711
     """
     scaled, scale = _scaled(_at_least_1d(float_array(w, "w")))
     return scale * math.sqrt(float(np.sum(scaled**2)))
@@ -51,10 +67,26 @@ def spectral_norm(w: Any) -> float:
     w
         Finite floating-point array, tensor or variable of shape (rows, columns).
 
+    Returns
+    -------
+    float
+        At least 0.
+
     Raises
     ------
     TypeError, ValueError
         Where w is not floating point, not of rank 2, empty, or has NaN or infinite entries.
+
+    Source
+    ------
+    Golub & Van Loan, Matrix Computations, 4th ed., section 2.4; this book, chapter "The spectral norm and power
+    iteration".
+
+    Example
+    -------
+    >>> w = np.float32([[3, 0], [4, 5]])  # its singular values are sqrt(45) and sqrt(5)
+    >>> round(lipnb.spectral_norm(w), 4)
+    6.7082
     """
     scaled, scale = _scaled(float_array(w, "w", ndim=2))
     return scale * float(scipy.linalg.svdvals(scaled)[0])
@@ -81,7 +113,8 @@ def spectral_norm_estimate(w: Any, n_iter: int = 5, u: Any = None, seed: int | N
 
     Returns
     -------
-    Scalar tensor of float32 or, for a float64 w, float64 (on TensorFlow; elsewhere Keras multiplies in float32).
+    Scalar tensor
+        Of float32 or, for a float64 w, float64 (on TensorFlow; elsewhere Keras multiplies in float32).
 
     Guarantee
     ---------
@@ -93,8 +126,17 @@ def spectral_norm_estimate(w: Any, n_iter: int = 5, u: Any = None, seed: int | N
         Where w or u is not floating point, w is a scalar or empty, an array has NaN or infinite entries, n_iter
         < 1, u has the wrong size, or both u and seed are given.
 
-    Source: Golub & Van Loan, Matrix Computations, 4th ed., section 7.3.1, applied to w wᵀ; Miyato et al. 2018
-    (arXiv 1802.05957), Algorithm 1, with n_iter rounds and the gradient kept.
+    Source
+    ------
+    Golub & Van Loan, Matrix Computations, 4th ed., section 7.3.1, applied to w wᵀ; Miyato et al. 2018 (arXiv
+    1802.05957), Algorithm 1, with n_iter rounds and the gradient kept; this book, chapter "The spectral norm and
+    power iteration".
+
+    Example
+    -------
+    >>> w = np.float32([[3, 0], [4, 5]])  # of norm sqrt(45) = 6.7082
+    >>> [round(float(lipnb.spectral_norm_estimate(w, n_iter=n)), 4) for n in (1, 2, 10)]
+    [6.6817, 6.7078, 6.7082]
     """
     matrix, n_iter = _as_matrix(w), check_count(n_iter, "n_iter")
     u = l2_normalize(_start(u, seed, matrix))
@@ -122,7 +164,7 @@ def power_iteration(w: Any, u: Any, n_iter: int) -> tuple[Tensor, Tensor, Tensor
     Returns
     -------
     sigma, u, v
-        Scalar, (1, rows) and (1, columns), in float32 or, for a float64 w, float64. Where v wᵀ is zero, as
+        Tensors of shape (), (1, rows) and (1, columns), in float32 or, for a float64 w, float64. Where v wᵀ is zero, as
         for a zero w, σ is 0 and u is the normalised start: a stored u recovers as soon as w leaves zero.
 
     Guarantee
@@ -132,9 +174,19 @@ def power_iteration(w: Any, u: Any, n_iter: int) -> tuple[Tensor, Tensor, Tensor
     Raises
     ------
     TypeError, ValueError
-        As :func:`spectral_norm_estimate`.
+        As :func:`lipnb.spectral_norm_estimate`.
 
-    Source: Miyato et al. 2018 (arXiv 1802.05957), Algorithm 1.
+    Source
+    ------
+    Miyato et al. 2018 (arXiv 1802.05957), Algorithm 1.
+
+    Example
+    -------
+    >>> w = np.float32([[3, 0], [4, 5]])
+    >>> sigma, u, v = lipnb.power_iteration(w, None, n_iter=1)
+    >>> sigma, u, v = lipnb.power_iteration(w, u, n_iter=10)  # goes on from where it was
+    >>> round(float(sigma), 4)
+    6.7082
     """
     matrix, n_iter = _as_matrix(w), check_count(n_iter, "n_iter")
     fixed = ops.stop_gradient(matrix)

@@ -29,12 +29,6 @@ def gradient_penalty(
 ) -> Tensor:
     """Mean over the batch of a penalty on ‖∇critic(x̂)‖, to be multiplied by a strength and added to a loss.
 
-    kind: ``two_sided`` (‖g‖ − 1)², ``one_sided`` relu(‖g‖ − 1)², ``one_sided_linear`` relu(‖g‖ − 1).
-
-    at: ``between`` x̂ = ε·real + (1 − ε)·fake, one ε ~ U[0, 1) per sample; ``real`` x̂ = real +
-    perturbation·s·ε with s the standard deviation of all entries of ``real`` and one ε ~ N(0, 1) per entry
-    (perturbation=0: the real samples themselves); ``fake`` x̂ = fake.
-
     Parameters
     ----------
     critic
@@ -44,16 +38,25 @@ def gradient_penalty(
     real, fake
         Floating-point batches (batch, ...), of one shape for ``between`` and of one sample's shape else; of two
         dtypes (a generator in half precision) the wider is taken.
+    kind
+        With g = ∇critic(x̂): ``two_sided`` (‖g‖ − 1)², ``one_sided`` relu(‖g‖ − 1)², ``one_sided_linear``
+        relu(‖g‖ − 1).
+    at
+        ``between``: x̂ = ε·real + (1 − ε)·fake, one ε ~ U[0, 1) per sample; ``real``: x̂ = real + perturbation·s·ε with
+        s the standard deviation of all entries of real and one ε ~ N(0, 1) per entry; ``fake``: x̂ = fake.
     seed
         Int (the same draw at every call) or a ``keras.random.SeedGenerator`` (a new draw at every call).
         One of seed and eps is needed where something is drawn.
     eps
         The draw itself, instead of seed: ``between`` (batch,) or broadcastable to real's shape, ``real``
         broadcastable to real's shape.
+    perturbation
+        Size of the step from the real samples for ``real``, at least 0; with 0, x̂ = real and nothing is drawn.
 
     Returns
     -------
-    Scalar tensor, differentiable with respect to the critic's weights; its gradient is finite where ‖g‖ = 0.
+    Scalar tensor
+        Differentiable with respect to the critic's weights; its gradient is finite where ‖g‖ = 0.
 
     Guarantee
     ---------
@@ -66,8 +69,18 @@ def gradient_penalty(
         shapes or (arrays) not finite, an unknown kind or at, a negative perturbation, an eps of a wrong shape, or a
         draw without seed and eps.
 
-    Source: Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3; for ``real``, Kodali et al. 2017 (DRAGAN, arXiv
-    1705.07215), with their Gaussian perturbation scaled by the data's standard deviation.
+    Source
+    ------
+    Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3; for ``real``, Kodali et al. 2017 (DRAGAN, arXiv 1705.07215),
+    with their Gaussian perturbation scaled by the data's standard deviation.
+
+    Example
+    -------
+    >>> critic = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    >>> real, fake = np.ones((8, 2), "float32"), np.zeros((8, 2), "float32")
+    >>> penalty = lipnb.gradient_penalty(critic, real, fake, seed=0)
+    >>> round(keras.ops.convert_to_numpy(penalty).item(), 4)  # (sqrt(2) - 1)²: the gradient is (1, 1) everywhere
+    0.1716
     """
     check_choice(kind, "kind", ("two_sided", "one_sided", "one_sided_linear"))
     check_choice(at, "at", ("between", "real", "fake"))
@@ -94,7 +107,8 @@ def input_gradient_norm(model: Callable[[Tensor], Tensor], x: Any) -> Tensor:
 
     Returns
     -------
-    Tensor (batch,) of float32, or float64 for such x; differentiable, with gradient 0 where the norm is 0.
+    Tensor
+        (batch,), of float32, or float64 for such x; differentiable, with gradient 0 where the norm is 0.
 
     Guarantee
     ---------
@@ -105,6 +119,17 @@ def input_gradient_norm(model: Callable[[Tensor], Tensor], x: Any) -> Tensor:
     TypeError, ValueError
         Where model is not built or cannot be called; where x is not floating point, a scalar or empty, or an array
         with NaN or infinite entries.
+
+    Source
+    ------
+    This book, chapter "The Lipschitz constraint, from one layer to a network", for constant and slope.
+
+    Example
+    -------
+    >>> x = np.float32([[3, 4], [0, 1]])
+    >>> norms = lipnb.input_gradient_norm(lambda x: keras.ops.sum(x**2, axis=-1), x)  # of the gradient 2x
+    >>> keras.ops.convert_to_numpy(norms).round(4).tolist()
+    [10.0, 2.0]
     """
     model, x = _at_inference(model, "model"), float_tensor(x, "x", rank=1)
     gradient = input_gradient(model, x)

@@ -44,7 +44,15 @@ class SpectralNormPenalty(keras.regularizers.Regularizer):
     ValueError
         For a negative strength, n_iter < 1, an unknown start or a negative seed.
 
-    Source: Yoshida & Miyato 2017 (arXiv 1705.10941).
+    Source
+    ------
+    Yoshida & Miyato 2017 (arXiv 1705.10941); this book, chapter "Weight decay and spectral norm regularization".
+
+    Example
+    -------
+    >>> w = np.float32([[3, 0], [4, 5]])  # of norm sqrt(45)
+    >>> round(float(lipnb.SpectralNormPenalty(0.1)(w)), 4)
+    4.5
     """
 
     def __init__(
@@ -94,6 +102,17 @@ class FrobeniusPenalty(keras.regularizers.Regularizer):
     ------
     ValueError
         For a negative strength or threshold.
+
+    Source
+    ------
+    This book, chapters "The Frobenius norm and l2 regularization" for threshold 0 and "Clipping and penalising the
+    weights" for others.
+
+    Example
+    -------
+    >>> w = np.float32([[3, 4], [0, 0]])  # of norm 5
+    >>> float(lipnb.FrobeniusPenalty(0.5, threshold=3.0)(w)), float(lipnb.FrobeniusPenalty(0.5, threshold=5.0)(w))
+    (2.0, 0.0)
     """
 
     def __init__(self, strength: float = 0.01, threshold: float = 0.0) -> None:

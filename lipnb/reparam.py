@@ -35,9 +35,10 @@ class SpectralNormalization(KernelNormalization):
     """Spectral normalization: run a layer with W·norm/σ(W) in place of each of its kernels W.
 
     σ = ⟨u, Wv⟩ with u, v from warm-started power iteration and held fixed in the gradient, so that
-    ∂σ/∂W = uvᵀ. W stands for the matrix or operator described in :func:`lipnb.operators.kernel_map`; of a
-    block-diagonal one (groups, depthwise) σ is the largest block's. A zero W stays zero and is normalised as
-    soon as it leaves zero. σ is computed in float32 (float64 for a float64 kernel) under any dtype policy.
+    ∂σ/∂W = uvᵀ. W stands for a matrix, (−1, shape[-1]) where the layer's kind does not suggest another one
+    (``help(lipnb.operators.kernel_map)`` lists them), or for the operator; of a block-diagonal one (groups,
+    depthwise) σ is the largest block's. A zero W stays zero and is normalised as soon as it leaves zero. σ is
+    computed in float32 (float64 for a float64 kernel) under any dtype policy.
 
     Parameters
     ----------
@@ -63,7 +64,9 @@ class SpectralNormalization(KernelNormalization):
     kwargs
         name and trainable, as for any layer; the wrapped layer's dtype policy is kept.
 
-    State: u and v for each kernel, not trainable, saved with the model. ``trainable=False`` freezes W, u, v.
+    State
+    -----
+    u and v for each kernel, not trainable, saved with the model. ``trainable=False`` freezes W, u, v.
 
     Guarantee
     ---------
@@ -83,11 +86,19 @@ class SpectralNormalization(KernelNormalization):
         weights, weights that are empty, of rank 1, of an integer dtype or with LoRA, and for ``operator``
         without a static input size; for reading kernels of a layer that is not built.
 
-    Source: Miyato et al. 2018 (arXiv 1802.05957), Algorithm 1 and eq. 12.
+    Source
+    ------
+    Miyato et al. 2018 (arXiv 1802.05957), Algorithm 1 and eq. 12; this book, chapter "Spectral normalization in
+    Keras, wrong and right".
 
     Example
     -------
-    >>> layer = SpectralNormalization(keras.layers.Conv2D(64, 5, strides=2), operator=True)
+    >>> layer = lipnb.SpectralNormalization(keras.layers.Dense(3, kernel_initializer="ones"))
+    >>> layer.build((None, 4))
+    >>> round(lipnb.spectral_norm(layer.kernel), 4)  # what the optimizer trains
+    3.4641
+    >>> round(lipnb.spectral_norm(layer.normalized_weights()[0]), 4)  # what the layer computes with
+    1.0
     """
 
     def __init__(
@@ -164,7 +175,8 @@ class FrobeniusNormalization(KernelNormalization):
     Parameters
     ----------
     layer, norm, shrink_only, weight_names
-        As for :class:`SpectralNormalization`. There is no state beyond the layer's own.
+        As for :class:`lipnb.SpectralNormalization`, and so are ``kernels``, ``normalized_weights`` and ``to_plain``.
+        There is no state beyond the layer's own.
 
     Guarantee
     ---------
@@ -174,9 +186,19 @@ class FrobeniusNormalization(KernelNormalization):
     Raises
     ------
     ValueError, TypeError
-        As for :class:`SpectralNormalization`.
+        As for :class:`lipnb.SpectralNormalization`.
 
-    Source: Salimans & Kingma 2016 (arXiv 1602.07868) for each column; Miyato et al. 2018, Table 7, for all.
+    Source
+    ------
+    Salimans & Kingma 2016 (arXiv 1602.07868) for each column; Miyato et al. 2018 (arXiv 1802.05957), Table 7, for
+    all.
+
+    Example
+    -------
+    >>> layer = lipnb.FrobeniusNormalization(keras.layers.Dense(3, kernel_initializer="ones"), norm=2.0)
+    >>> layer.build((None, 4))
+    >>> round(lipnb.frobenius_norm(layer.kernel), 4), round(lipnb.frobenius_norm(layer.normalized_weights()[0]), 4)
+    (3.4641, 2.0)
     """
 
     def __init__(
