@@ -1,5 +1,7 @@
 """Execute a text notebook with papermill: ``python -m lipnb.lab.execute NOTEBOOK OUTPUT -p NAME VALUE …``.
 
+``--backend jax`` lets Keras run on JAX there.
+
 The executed notebook appears at OUTPUT only if every cell ran. A failing cell's own error is printed, and
 the notebook up to it is kept as OUTPUT with the suffix ``.failed.ipynb``.
 """
@@ -90,7 +92,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
     )
+    parser.add_argument(
+        "--backend", choices=("tensorflow", "jax", "torch"), help="Keras's, for this notebook"
+    )
     options = parser.parse_args(arguments)
+    if options.backend:
+        os.environ["KERAS_BACKEND"] = options.backend  # the kernel inherits it
     parameters = {name: literal(value) for name, value in options.parameters}
     try:
         execute(options.notebook, options.output, parameters)

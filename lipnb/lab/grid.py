@@ -33,7 +33,10 @@ OWN = ("core", "full", "seeds")  # a profile may have cells and seeds of its own
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a run notebook: ``parameters`` are plain literals, ``name`` is unique in its experiment."""
+    """One execution of a run notebook: ``parameters`` are plain literals, ``name`` is unique in its experiment.
+
+    ``backend`` is the one that Keras runs on, where the experiment names one.
+    """
 
     experiment: str
     name: str
@@ -41,11 +44,13 @@ class Run:
     parameters: dict[str, Any]
     whole_machine: bool
     core: bool
+    backend: str | None = None
 
     def flags(self) -> list[str]:
-        """The run's parameters as the command line of :mod:`lipnb.lab.execute` takes them."""
+        """The run's parameters and backend as the command line of :mod:`lipnb.lab.execute` takes them."""
         named = self.parameters | {"experiment": self.experiment, "name": self.name}
-        return [part for key, value in named.items() for part in ("-p", key, str(value))]
+        flags = [part for key, value in named.items() for part in ("-p", key, str(value))]
+        return flags + (["--backend", self.backend] if self.backend else [])
 
 
 def profiles(grid: Path = paths.GRID) -> list[str]:
@@ -112,7 +117,7 @@ def runs(
 
 
 def _expand(name: str, experiment: dict[str, Any], profile: str, seeds: list[int]) -> Iterator[Run]:
-    known = {"notebook", "set", "profiles", "core", "full", "threads"}
+    known = {"notebook", "set", "profiles", "core", "full", "threads", "backend"}
     if unknown := set(experiment) - known:
         raise ValueError(
             f"an experiment's keys must be among {sorted(known)}. Received in {name}: {sorted(unknown)}"
@@ -130,6 +135,7 @@ def _expand(name: str, experiment: dict[str, Any], profile: str, seeds: list[int
                     common | point,
                     experiment.get("threads") == "all",
                     kind == "core",
+                    experiment.get("backend"),
                 )
 
 

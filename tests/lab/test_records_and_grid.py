@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import defaultdict
 from functools import cache
@@ -75,9 +76,32 @@ def test_every_run_gives_its_notebook_parameters_that_it_has(profile):
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
 def test_every_parameter_arrives_in_its_notebook_as_the_grid_has_it(profile):
     for run in grid.runs(profile, full=True):
-        flags = run.flags()
+        flags = run.flags()[: 3 * (len(run.parameters) + 2)]  # what follows is the backend
         arrived = dict(zip(flags[1::3], map(execute.literal, flags[2::3]), strict=True))
         assert {name: arrived[name] for name in run.parameters} == run.parameters
+
+
+def test_an_experiment_may_name_its_backend(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        "seeds: {smoke: [0]}\n"
+        "experiments: {e: {notebook: n, set: {}, profiles: {smoke: {}}, core: [{x: 1}], backend: jax},"
+        " f: {notebook: n, set: {}, profiles: {smoke: {}}, core: [{x: 1}]}}"
+    )
+    named, other = grid.runs("smoke", grid=path)
+    assert named.flags()[-2:] == ["--backend", "jax"]
+    assert named.flags()[:6] == other.flags()[:6]
+    assert "--backend" not in other.flags()
+    assert "backend" not in named.parameters
+
+
+def test_a_notebook_runs_on_the_backend_that_was_asked_for(monkeypatch):
+    found = []
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setattr(execute, "execute", lambda *_: found.append(os.environ["KERAS_BACKEND"]))
+    assert execute.main(["a.md", "a.ipynb"]) == 0
+    assert execute.main(["a.md", "a.ipynb", "--backend", "jax"]) == 0
+    assert found == ["tensorflow", "jax"]
 
 
 def test_an_unknown_profile_says_which_there_are():
