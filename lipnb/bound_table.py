@@ -35,7 +35,8 @@ class LayerBound:
 
     Example
     -------
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Rescaling(0.5, name="half")])
+    >>> half = keras.layers.Rescaling(0.5, name="half")
+    >>> model = keras.Sequential([keras.Input((2,)), half])
     >>> row = lipnb.lipschitz_bound(model).rows[0]
     >>> row.layer, row.type, row.kind, row.constant
     ('half', 'Rescaling', 'exact', 0.5)
@@ -62,12 +63,13 @@ class LipschitzBound:
         The bound; infinite where some layer has no constant.
     model
         The model's name.
-    rows
+    rows : tuple of LayerBound
         One :class:`lipnb.LayerBound` for each call of a layer, in the order of computation.
 
     Example
     -------
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Activation("exponential", name="growth")])
+    >>> growth = keras.layers.Activation("exponential", name="growth")
+    >>> model = keras.Sequential([keras.Input((2,)), growth])
     >>> bound = lipnb.lipschitz_bound(model)
     >>> float(bound), bound.reasons
     (inf, ('growth (Activation): exp has an unbounded derivative',))
@@ -79,7 +81,7 @@ class LipschitzBound:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why the bound is infinite: each layer without a constant, with its reason."""
+        """Each layer without a constant, with its reason; empty where the bound is finite."""
         return tuple(f"{r.layer} ({r.type}): {r.note}" for r in self.rows if r.kind == "no constant")
 
     def __float__(self) -> float:

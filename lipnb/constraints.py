@@ -94,8 +94,8 @@ class FrobeniusClip(_Clip):
     -------
     >>> w = np.float32([[3, 0], [4, 5]])  # of Frobenius norm 7.0711
     >>> clip = lipnb.FrobeniusClip(2.0)
-    >>> round(lipnb.frobenius_norm(clip(w)), 4), round(lipnb.frobenius_norm(clip(w / 10)), 4)
-    (2.0, 0.7071)
+    >>> [round(lipnb.frobenius_norm(clip(x)), 4) for x in (w, w / 10)]
+    [2.0, 0.7071]
     """
 
     def __call__(self, w: Any) -> Tensor:
@@ -137,7 +137,7 @@ class SpectralClip(_Clip):
 
     Example
     -------
-    >>> w = np.float32([[3, 0], [4, 5]])  # of singular values 6.7082 and 2.2361
+    >>> w = np.float32([[3, 0], [4, 5]])  # singular values 6.7082, 2.2361
     >>> clipped = keras.ops.convert_to_numpy(lipnb.SpectralClip(3.0)(w))
     >>> np.linalg.svd(clipped, compute_uv=False).round(4).tolist()
     [3.0, 2.2361]

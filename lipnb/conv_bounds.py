@@ -80,7 +80,7 @@ def conv_norm_bound(
 
     Example
     -------
-    >>> blur = np.full((3, 3, 1, 1), 1 / 9)  # each output is the mean of nine pixels
+    >>> blur = np.full((3, 3, 1, 1), 1 / 9)  # the mean of nine pixels
     >>> round(lipnb.conv_norm_bound(blur), 4)  # for images of every size
     1.0
     """

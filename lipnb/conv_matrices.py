@@ -68,7 +68,7 @@ def conv_matrix(
     strides, dilation_rate
         One integer, or one for each axis; not both above 1, except for depthwise, as in Keras.
     padding
-        "valid", "same", or "causal" (Conv1D only).
+        ``"valid"``, ``"same"``, or ``"causal"`` (Conv1D only).
     groups
         Number of groups of ``kind="conv"``.
     output_padding
@@ -96,7 +96,7 @@ def conv_matrix(
 
     Example
     -------
-    >>> kernel = np.array([1.0, 2.0, 3.0]).reshape(3, 1, 1)  # of a Conv1D with one channel and one filter
+    >>> kernel = np.array([1.0, 2.0, 3.0]).reshape(3, 1, 1)  # of a Conv1D
     >>> lipnb.conv_matrix(kernel, (5, 1)).toarray()
     array([[1., 2., 3., 0., 0.],
            [0., 1., 2., 3., 0.],

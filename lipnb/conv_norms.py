@@ -82,10 +82,10 @@ def conv_norm(
 
     Example
     -------
-    >>> blur = np.full((3, 3, 1, 1), 1 / 9)  # each output is the mean of nine pixels
+    >>> blur = np.full((3, 3, 1, 1), 1 / 9)  # the mean of nine pixels
     >>> round(lipnb.conv_norm(blur, (32, 32, 1), padding="same"), 4)
     0.994
-    >>> round(lipnb.spectral_norm(blur.reshape(-1, 1)), 4)  # of the reshaped kernel: far below
+    >>> round(lipnb.spectral_norm(blur.reshape(-1, 1)), 4)  # as a matrix
     0.3333
     """
     check_tolerance(rtol)

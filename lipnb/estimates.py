@@ -102,9 +102,9 @@ def lipschitz_estimate(
 
     Example
     -------
-    >>> dense = keras.layers.Dense(1, activation="tanh", kernel_initializer="ones")
-    >>> model = keras.Sequential([keras.Input((2,)), dense])  # steepest where tanh is: sqrt(2)
-    >>> round(float(lipnb.lipschitz_estimate(model, n_steps=50)), 2)
+    >>> dense = keras.layers.Dense(1, "tanh", kernel_initializer="ones")
+    >>> model = keras.Sequential([keras.Input((2,)), dense])
+    >>> round(float(lipnb.lipschitz_estimate(model, n_steps=50)), 2)  # sqrt(2)
     1.41
     """
     declared = _input_shapes(model)
@@ -151,8 +151,8 @@ def certified_radius(logits: Any, bound: Any) -> np.ndarray:
 
     Example
     -------
-    >>> lipnb.certified_radius([[2.0, 0.0, 1.0], [0.5, 0.5, 0.0]], bound=2.0).round(4)
-    array([0.3536, 0.    ])
+    >>> lipnb.certified_radius([[2.0, 0.0, 1.0]], bound=2.0).round(4)
+    array([0.3536])
     """
     array = float_array(logits, "logits", ndim=2)
     if array.shape[1] < 2:

@@ -84,8 +84,8 @@ def spectral_norm(w: Any) -> float:
 
     Example
     -------
-    >>> w = np.float32([[3, 0], [4, 5]])  # its singular values are sqrt(45) and sqrt(5)
-    >>> round(lipnb.spectral_norm(w), 4)
+    >>> w = np.float32([[3, 0], [4, 5]])
+    >>> round(lipnb.spectral_norm(w), 4)  # sqrt(45)
     6.7082
     """
     scaled, scale = _scaled(float_array(w, "w", ndim=2))
@@ -134,9 +134,10 @@ def spectral_norm_estimate(w: Any, n_iter: int = 5, u: Any = None, seed: int | N
 
     Example
     -------
-    >>> w = np.float32([[3, 0], [4, 5]])  # of norm sqrt(45) = 6.7082
-    >>> [round(float(lipnb.spectral_norm_estimate(w, n_iter=n)), 4) for n in (1, 2, 10)]
-    [6.6817, 6.7078, 6.7082]
+    >>> w = np.float32([[3, 0], [4, 5]])  # of norm 6.7082
+    >>> estimates = [lipnb.spectral_norm_estimate(w, n) for n in (1, 2, 10)]
+    >>> [round(float(estimate), 4) for estimate in estimates]
+    [6.6271, 6.7072, 6.7082]
     """
     matrix, n_iter = _as_matrix(w), check_count(n_iter, "n_iter")
     u = l2_normalize(_start(u, seed, matrix))
@@ -184,7 +185,7 @@ def power_iteration(w: Any, u: Any, n_iter: int) -> tuple[Tensor, Tensor, Tensor
     -------
     >>> w = np.float32([[3, 0], [4, 5]])
     >>> sigma, u, v = lipnb.power_iteration(w, None, n_iter=1)
-    >>> sigma, u, v = lipnb.power_iteration(w, u, n_iter=10)  # goes on from where it was
+    >>> sigma, u, v = lipnb.power_iteration(w, u, n_iter=10)  # goes on
     >>> round(float(sigma), 4)
     6.7082
     """

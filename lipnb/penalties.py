@@ -76,10 +76,10 @@ def gradient_penalty(
 
     Example
     -------
-    >>> critic = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    >>> critic = lambda x: keras.ops.sum(x, axis=-1)  # its gradient is (1, 1)
     >>> real, fake = np.ones((8, 2), "float32"), np.zeros((8, 2), "float32")
     >>> penalty = lipnb.gradient_penalty(critic, real, fake, seed=0)
-    >>> round(keras.ops.convert_to_numpy(penalty).item(), 4)  # (sqrt(2) - 1)²: the gradient is (1, 1) everywhere
+    >>> round(keras.ops.convert_to_numpy(penalty).item(), 4)  # (sqrt(2) - 1)²
     0.1716
     """
     check_choice(kind, "kind", ("two_sided", "one_sided", "one_sided_linear"))
@@ -127,7 +127,8 @@ def input_gradient_norm(model: Callable[[Tensor], Tensor], x: Any) -> Tensor:
     Example
     -------
     >>> x = np.float32([[3, 4], [0, 1]])
-    >>> norms = lipnb.input_gradient_norm(lambda x: keras.ops.sum(x**2, axis=-1), x)  # of the gradient 2x
+    >>> square = lambda x: keras.ops.sum(x**2, axis=-1)  # its gradient is 2x
+    >>> norms = lipnb.input_gradient_norm(square, x)
     >>> keras.ops.convert_to_numpy(norms).round(4).tolist()
     [10.0, 2.0]
     """

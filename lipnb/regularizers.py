@@ -111,8 +111,8 @@ class FrobeniusPenalty(keras.regularizers.Regularizer):
     Example
     -------
     >>> w = np.float32([[3, 4], [0, 0]])  # of norm 5
-    >>> float(lipnb.FrobeniusPenalty(0.5, threshold=3.0)(w)), float(lipnb.FrobeniusPenalty(0.5, threshold=5.0)(w))
-    (2.0, 0.0)
+    >>> [float(lipnb.FrobeniusPenalty(0.5, threshold=t)(w)) for t in (3.0, 5.0)]
+    [2.0, 0.0]
     """
 
     def __init__(self, strength: float = 0.01, threshold: float = 0.0) -> None:

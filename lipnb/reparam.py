@@ -93,12 +93,12 @@ class SpectralNormalization(KernelNormalization):
 
     Example
     -------
-    >>> layer = lipnb.SpectralNormalization(keras.layers.Dense(3, kernel_initializer="ones"))
+    >>> dense = keras.layers.Dense(3, kernel_initializer="ones")
+    >>> layer = lipnb.SpectralNormalization(dense)
     >>> layer.build((None, 4))
-    >>> round(lipnb.spectral_norm(layer.kernel), 4)  # what the optimizer trains
-    3.4641
-    >>> round(lipnb.spectral_norm(layer.normalized_weights()[0]), 4)  # what the layer computes with
-    1.0
+    >>> trained, used = layer.kernel, layer.normalized_weights()[0]
+    >>> [round(lipnb.spectral_norm(w), 4) for w in (trained, used)]
+    [3.4641, 1.0]
     """
 
     def __init__(
@@ -195,10 +195,12 @@ class FrobeniusNormalization(KernelNormalization):
 
     Example
     -------
-    >>> layer = lipnb.FrobeniusNormalization(keras.layers.Dense(3, kernel_initializer="ones"), norm=2.0)
+    >>> dense = keras.layers.Dense(3, kernel_initializer="ones")
+    >>> layer = lipnb.FrobeniusNormalization(dense, norm=2.0)
     >>> layer.build((None, 4))
-    >>> round(lipnb.frobenius_norm(layer.kernel), 4), round(lipnb.frobenius_norm(layer.normalized_weights()[0]), 4)
-    (3.4641, 2.0)
+    >>> trained, used = layer.kernel, layer.normalized_weights()[0]
+    >>> [round(lipnb.frobenius_norm(w), 4) for w in (trained, used)]
+    [3.4641, 2.0]
     """
 
     def __init__(
