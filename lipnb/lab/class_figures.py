@@ -15,6 +15,8 @@ from lipnb.lab.statistics import mean_interval
 __all__ = ["against_modes", "between_modes", "garments", "points"]
 
 Found = Mapping[tuple[str, str], Mapping[int, dict[str, Any]]]
+CENTRE = {"color": figures.COLORS["spectral_norm"], "markersize": 8, "markeredgewidth": 1.6, "zorder": 3}
+POINT = {"color": figures.COLORS["estimate"], "markersize": 2, "alpha": 0.5, "zorder": 2, "rasterized": True}
 TITLES = {"misplaced": "misplaced mass", "modes": "share of modes found", "quality": "share near a mode"}
 
 
@@ -70,23 +72,8 @@ def points(arrays: Mapping[str, Mapping[str, np.ndarray]], modes: list[int]) -> 
         for axis, k in zip(row, modes, strict=True):
             where = centres(k)
             reach = 1.25 * np.abs(where).max() + 0.5
-            axis.plot(
-                *where.T,
-                "+",
-                color=figures.COLORS["spectral_norm"],
-                markersize=8,
-                markeredgewidth=1.6,
-                zorder=3,
-            )
-            axis.plot(
-                *made[f"modes{k}"].T,
-                ".",
-                color=figures.COLORS["estimate"],
-                markersize=2,
-                alpha=0.5,
-                zorder=2,
-                rasterized=True,
-            )
+            axis.plot(*where.T, "+", **CENTRE)
+            axis.plot(*made[f"modes{k}"].T, ".", **POINT)
             axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=f"{name}, {k} modes")
             axis.title.set_fontsize(9)
     return figure

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.stats
 from IPython.display import Markdown
 
 from lipnb.lab import seeds
@@ -21,12 +22,16 @@ __all__ = [
     "Question",
     "cells",
     "difference",
+    "each_run",
     "finals",
     "interval_of",
     "label",
+    "late",
     "norms",
     "outcome",
     "summary",
+    "survivors",
+    "training",
 ]
 
 Record = dict[str, Any]
@@ -36,57 +41,71 @@ LAYERS = ("conv 4×4, stride 2", "conv 4×4, stride 2", "conv 3×3", "dense")
 
 
 class Cell(NamedTuple):
-    """What the runs of one setting share but the seed."""
+    """What the runs of one setting share but the seed and the learning rate, which is the one tuned for it."""
 
     method: str
     loss: str
     batch_norm: bool = False
     restart: int = 0
+    critic_steps: int = 1
 
 
 @dataclass(frozen=True)
 class Question:
-    """Does ``other`` end elsewhere than ``base``? They differ in what ``text`` names, and in nothing else."""
+    """Does ``other`` end elsewhere than ``base``? They differ in what ``text`` names; ``claim`` is the id it bears on."""
 
     text: str
     base: Cell
     other: Cell
+    claim: str = ""
 
 
 _SN = Cell("spectral_norm", "hinge")
 _ARTICLE = Cell("spectral_norm", "hinge", restart=5)
 _PENALTY = Cell("gradient_penalty", "wasserstein")
+_THEIRS = Cell("spectral_norm", "wasserstein", batch_norm=True, restart=5)  # the article's own critic
 QUESTIONS = (
-    Question("the operator's norm in place of the reshaped kernel's (I5)", _SN, Cell("operator_norm", "hinge")),
-    Question("five iterations from all ones in place of a warm-started one (E5)", _SN, _ARTICLE),
-    Question("a constraint in place of a normalization with the same estimate (I2)", _ARTICLE, Cell("spectral_constraint", "hinge")),
+    Question("the operator's norm in place of the reshaped kernel's", _SN, Cell("operator_norm", "hinge"), "I5"),
+    Question("five iterations from all ones in place of a warm-started one", _SN, _ARTICLE, "E5"),
+    Question("a constraint in place of a normalization with the same estimate, hinge loss", _ARTICLE, Cell("spectral_constraint", "hinge"), "I2"),
     Question(
-        "the article's constraint in place of a normalization, Wasserstein loss (I2)",
-        Cell("spectral_norm", "wasserstein"),
+        "a constraint in place of a normalization with the same estimate, Wasserstein loss",
+        Cell("spectral_norm", "wasserstein", restart=5),
         Cell("spectral_constraint", "wasserstein"),
+        "I2",
     ),
-    Question("Keras's wrapper in place of the true normalization (I4)", _SN, Cell("keras_spectral_norm", "hinge")),
-    Question("batch normalization in the normalised critic (I6)", _SN, _SN._replace(batch_norm=True)),
+    Question("Keras's wrapper in place of the true normalization", _SN, Cell("keras_spectral_norm", "hinge"), "I4"),
+    Question("batch normalization and its γ constraint in the normalised critic", _SN, _SN._replace(batch_norm=True), "I6"),
     Question("batch normalization in the penalised critic", _PENALTY, _PENALTY._replace(batch_norm=True)),
     Question("the Wasserstein loss in place of the hinge loss, normalization", _SN, Cell("spectral_norm", "wasserstein")),
     Question("the log loss in place of the hinge loss, normalization", _SN, Cell("spectral_norm", "log")),
     Question("the log loss in place of the Wasserstein loss, penalty", _PENALTY, Cell("gradient_penalty", "log")),
+    Question("the article's pair, one critic step: its normalised critic in place of its penalised one", _PENALTY._replace(batch_norm=True), _THEIRS, "H6"),
+    Question(
+        "the article's pair, five critic steps: its normalised critic in place of its penalised one",
+        _PENALTY._replace(batch_norm=True, critic_steps=5),
+        _THEIRS._replace(critic_steps=5),
+        "H6",
+    ),
 )  # fmt: skip
 
 
 def label(cell: Cell) -> str:
-    """The cell in words: method, how its norm is found, batch normalization, loss."""
+    """The cell in words: method, how its norm is found, batch normalization, loss, critic steps if not one."""
     parts = [LABELS[cell.method]]
     if cell.restart:
         parts.append(f"{cell.restart} from ones")
     if cell.batch_norm:
         parts.append("batch norm")
-    return ", ".join([*parts, cell.loss.replace("wasserstein", "Wasserstein")])
+    parts.append(cell.loss.replace("wasserstein", "Wasserstein"))
+    if cell.critic_steps != 1:
+        parts.append(f"{cell.critic_steps} critic steps")
+    return ", ".join(parts)
 
 
 def cells(records: Sequence[Record]) -> dict[Cell, dict[int, Record]]:
     """Records by cell and then by seed, in the order of the losses and then as recorded."""
-    found = seeds.grouped(records, lambda p: Cell(p["method"], p["loss"], p["batch_norm"], p["restart"]))
+    found = seeds.grouped(records, lambda p: Cell(*(p[key] for key in Cell._fields)))
     return dict(sorted(found.items(), key=lambda item: (item[0].loss, item[0].method, item[0][2:])))
 
 
@@ -95,21 +114,70 @@ def finals(runs: Mapping[int, Record], key: str) -> list[float]:
     return [run["history"][-1][key] for run in seeds.finished(runs).values()]
 
 
-def difference(found: Cells, question: Question, key: str = "fid_test") -> Interval:
-    """``other`` − ``base`` at the end, paired by seed: mean and 95% t-interval."""
-    base, other = found.get(question.base, {}), found.get(question.other, {})
-    return seeds.difference(other, base, lambda run: run["history"][-1][key])
+def _final(run: Record) -> float:
+    return run["history"][-1]["fid_test"]
+
+
+def _changes(found: Cells, question: Question, value: Callable[[Record], float] = _final) -> list[float]:
+    """``value`` of ``other`` − that of ``base``, one a seed that both have finished."""
+    pairs = seeds.paired(found.get(question.other, {}), found.get(question.base, {}))
+    return [value(other) - value(base) for other, base in pairs]
+
+
+def difference(found: Cells, question: Question) -> Interval:
+    """Final FID of ``other`` − ``base``, paired by seed: mean and 95% t-interval."""
+    return mean_interval(_changes(found, question))
+
+
+def late(found: Cells, question: Question) -> Interval:
+    """By how much that difference grows from the first measurement to the last, paired by seed."""
+    return mean_interval(_changes(found, question, lambda run: _final(run) - run["history"][0]["fid_test"]))
 
 
 def outcome(found: Cells, question: Question) -> str:
     """The answer by the rule, in words."""
+    for cell in (question.other, question.base):
+        diverged = sum(run["diverged_at"] is not None for run in found.get(cell, {}).values())
+        if diverged:
+            return f"{diverged} of {len(found[cell])} runs diverge ({label(cell)})"
     interval = difference(found, question)
-    diverged = sum(run["diverged_at"] is not None for run in found.get(question.other, {}).values())
-    if diverged:
-        return f"{diverged} of {len(found[question.other])} runs diverge"
     if not interval.known:
         return "runs are missing"
     return {1: "worse", 0: "cannot be told", -1: "better"}[interval.side]
+
+
+def survivors(found: Cells, level: float = 0.05) -> set[Question]:
+    """The questions whose answer is told apart from 0 also where all are judged together (Holm's step-down)."""
+    known = [question for question in QUESTIONS if difference(found, question).known]
+    p = {question: scipy.stats.ttest_1samp(_changes(found, question), 0).pvalue for question in known}
+    kept: set[Question] = set()
+    for rank, question in enumerate(sorted(known, key=p.__getitem__)):
+        if p[question] > level / (len(known) - rank):
+            break
+        kept.add(question)
+    return kept
+
+
+def training(found: Cells, claim: str) -> str:
+    """What the runs say of one claim's effect on training, a sentence; empty without runs."""
+    told = [
+        f"{q.text} changes the final FID by {difference(found, q).text()} ({outcome(found, q)})"
+        for q in QUESTIONS
+        if q.claim == claim and outcome(found, q) != "runs are missing"
+    ]
+    return f"In training: {'; '.join(told)}." if told else ""
+
+
+def each_run(found: Cells) -> list[list[Any]]:
+    """One row a run, for a table: setting, rate, seed, measures at the end, and the step at which it diverged."""
+    rows = []
+    for cell, runs in found.items():
+        for seed, run in runs.items():
+            last = run["history"][-1] if run["diverged_at"] is None else {}
+            numbers = [f"{last[key]:.{digits}f}" if key in last else "–" for key, digits in MEASURES.items()]
+            rate = f"{run['parameters']['learning_rate']:g}"
+            rows.append([label(cell), rate, seed, *numbers, run["diverged_at"] or "–"])
+    return rows
 
 
 def norms(runs: Mapping[int, Record], kind: str) -> np.ndarray:

@@ -56,7 +56,7 @@ def test_chapter_names_its_claims(notebook):
 
 
 def test_chapters_of_claims_contents_and_folder_agree():
-    assert {claim.notebook for claim in load_claims()} - {None} == set(chapter_names())
+    assert {claim.notebook for claim in load_claims()} - {None} <= set(chapter_names())
     assert {path.stem for path in NOTEBOOKS.glob("*.md")} >= set(chapter_names())  # more of them: drafts
 
 

@@ -105,6 +105,8 @@ def run(fid: float | None, seed: int, method: str = "spectral_norm", **changes) 
         "loss": "hinge",
         "batch_norm": False,
         "restart": 0,
+        "critic_steps": 1,
+        "learning_rate": 0.01,
         "seed": seed,
     } | changes
     history = [] if fid is None else [{"fid_test": fid}]
@@ -131,7 +133,7 @@ def run(fid: float | None, seed: int, method: str = "spectral_norm", **changes) 
         ([60, 61, 63], "worse"),
         ([40, 41, 43], "better"),
         ([40, 70, 50], "cannot be told"),
-        ([60, None, 61], "1 of 3 runs diverge"),
+        ([60, None, 61], "1 of 3 runs diverge (operator normalization, hinge)"),
         ([], "runs are missing"),
     ],
 )
@@ -142,19 +144,68 @@ def test_a_change_is_judged_by_its_paired_interval(after, answer):
     assert confounder_results.outcome(found, confounder_results.QUESTIONS[0]) == answer
 
 
-def test_questions_change_one_thing_each_but_the_one_that_says_so():
+def test_a_base_that_diverges_is_told():
+    base = [run(fid, seed) for seed, fid in enumerate([50, None, 52])]
+    changed = [run(fid, seed, "operator_norm") for seed, fid in enumerate([60, 61, 62])]
+    found = confounder_results.cells(base + changed)
+    told = confounder_results.outcome(found, confounder_results.QUESTIONS[0])
+    assert told.startswith("1 of 3 runs diverge")
+
+
+def test_late_is_what_the_difference_gains_after_the_first_measurement():
+    base, changed = (
+        [run(50 + seed / 10, seed, method) for seed in range(3)]
+        for method in ("spectral_norm", "operator_norm")
+    )
+    for record in base + changed:
+        record["history"].insert(0, {"fid_test": 60.0})
+    changed[0]["history"][-1]["fid_test"] += 3
+    late = confounder_results.late(confounder_results.cells(base + changed), confounder_results.QUESTIONS[0])
+    assert late.mean == pytest.approx(1)
+    assert late.known
+
+
+def test_holm_keeps_the_answers_that_hold_among_all():
+    """p of 0.04 holds as the last of two (limit 0.05), not as the second of three (limit 0.025)."""
+    q = confounder_results.QUESTIONS
+    base = [run(50, seed) for seed in range(4)]
+    sure = [run(60 + 0.1 * seed, seed, "operator_norm") for seed in range(4)]
+    near = [run(50 + change, seed, restart=5) for seed, change in enumerate([1.0, 2.0, 3.0, 0.9])]
+    vague = [run(50 + change, seed, "keras_spectral_norm") for seed, change in enumerate([1, -1, 2, -1.5])]
+    assert confounder_results.survivors(confounder_results.cells(base + sure + near)) == {q[0], q[1]}
+    assert confounder_results.survivors(confounder_results.cells(base + sure + near + vague)) == {q[0]}
+
+
+def test_what_is_said_of_a_claim_comes_from_its_questions():
+    base = [run(50 + seed, seed) for seed in range(3)]
+    changed = [run(60 + 1.1 * seed, seed, "operator_norm") for seed in range(3)]
+    told = confounder_results.training(confounder_results.cells(base + changed), "I5")
+    assert "the operator's norm" in told
+    assert "10.1" in told
+    assert "(worse)" in told
+    assert confounder_results.training({}, "I5") == ""
+
+
+def test_every_run_has_a_row():
+    rows = confounder_results.each_run(confounder_results.cells([run(50, 0), run(None, 1)]))
+    assert [row[2:4] for row in rows] == [[0, "50.0"], [1, "–"]]
+    assert [row[-1] for row in rows] == ["–", 7]
+
+
+def test_questions_change_one_thing_each_but_those_that_say_so():
     for question in confounder_results.QUESTIONS:
-        changed = [a != b for a, b in zip(question.base, question.other, strict=True)]
+        changed = sum(a != b for a, b in zip(question.base, question.other, strict=True))
         same_estimate = question.base.restart and question.other.method == "spectral_constraint"
-        assert sum(changed) == (2 if same_estimate else 1)
+        assert changed == (2 if same_estimate or "the article's pair" in question.text else 1)
 
 
 def test_every_question_has_its_runs_in_the_grid():
     from lipnb.lab import grid
 
-    runs = [r.parameters | {"seed": 0} for r in grid.runs("cpu", full=True) if r.experiment == "confounders"]
+    runs = [r.parameters for r in grid.runs("cpu", full=True) if r.experiment == "confounders"]
+    without = {"batch_norm": False, "restart": 0}
     cells = {
-        confounder_results.Cell(p["method"], p["loss"], p.get("batch_norm", False), p.get("restart", 0))
+        confounder_results.Cell(*((without | p)[key] for key in confounder_results.Cell._fields))
         for p in runs
     }
     assert {cell for q in confounder_results.QUESTIONS for cell in (q.base, q.other)} == cells
