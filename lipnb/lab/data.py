@@ -8,12 +8,14 @@
 | ``cifar10`` | 50,000 + 10,000 of 32×32×3, 10 classes | Krizhevsky 2009 |
 | ``images`` | a folder of your own (CelebA, say), centre-cropped and resized | ``LIPNB_DATA``/images |
 
-``LIPNB_DATA`` names a folder of your own where the files are looked for first and kept.
+``LIPNB_DATA`` names a folder of your own where the files are looked for first and kept. CIFAR-10 is looked for there too,
+but Keras downloads it into its own cache (``KERAS_HOME``, else ``~/.keras``).
 """
 
 from __future__ import annotations
 
 import gzip
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,6 +140,8 @@ def _read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _images(folder: Path, size: int) -> Dataset:
     """All images below ``folder``; the last tenth of them, in name order, is the test part; labels are 0."""
+    from PIL import Image
+
     files = (
         sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
     )
@@ -146,7 +150,9 @@ def _images(folder: Path, size: int) -> Dataset:
             f"images needs at least 10 image files ({', '.join(sorted(IMAGE_SUFFIXES))}) below {folder}; "
             f"set LIPNB_DATA to the folder that holds images/. Received: {len(files)} files"
         )
-    pixels = np.stack([_crop_and_resize(path, size) for path in files])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # as the error: the file is named
+        pixels = np.stack([_crop_and_resize(path, size) for path in files])
     split = len(files) - max(1, len(files) // 10)
     labels = np.zeros(len(files), np.int64)
     return Dataset(pixels[:split], labels[:split], pixels[split:], labels[split:])
@@ -161,6 +167,11 @@ def _crop_and_resize(path: Path, size: int) -> np.ndarray:
             left, top = ((extent - side) // 2 for extent in image.size)
             square = image.convert("RGB").crop((left, top, left + side, top + side))
             return np.asarray(square.resize((size, size), Image.Resampling.BOX))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise OSError(
+            f"every image must have at most {Image.MAX_IMAGE_PIXELS} pixels: shrink or remove the file. "
+            f"Received: {path} ({error})"
+        ) from error
     except (UnidentifiedImageError, OSError) as error:
         raise OSError(
             f"every image must be readable: remove or replace the file. Received: {path} ({error})"

@@ -92,6 +92,18 @@ def test_a_truncated_picture_is_named(pictures, suffix):
             data.load("images")
 
 
+@pytest.mark.parametrize("share", [1, 3])  # of the pixels: beyond once PIL warns, beyond twice it refuses
+def test_a_huge_picture_is_named(pictures, monkeypatch, share):
+    Image.new("L", (60, 50)).save(pictures / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60 * 50 // share - 1)
+    with pytest.raises(
+        OSError, match=r"at most \d+ pixels: shrink or remove the file\. Received: .*huge\.png"
+    ):
+        data.load("images")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60 * 50)
+    assert data.load("images").x_test[-1].max() == 0
+
+
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_size_without_pixels_is_refused(pictures, size):
     with pytest.raises(ValueError, match=f"size must be at least 1 pixel. Received: {size}"):
