@@ -1,19 +1,21 @@
-"""The pages that are made from data: claims with their verdicts, measured times, the first page's figure.
+"""What is made from data for the pages: claims with their verdicts, measured times, the first page's figure, a notice.
 
-Everything here is a pure function from data to MyST Markdown; ``lipnb.lab.site`` writes the files.
+Everything here is a pure function from data to MyST Markdown or HTML; ``lipnb.lab.site`` writes the files.
 """
 
 from __future__ import annotations
 
+import html
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lipnb.lab import sources
 from lipnb.lab.claims import Claim
 from lipnb.lab.verdicts import VERDICTS
 
-__all__ = ["claims_page", "figure_of", "timings_section"]
+__all__ = ["built_from", "claims_page", "figure_of", "timings_section"]
 
 SECTIONS: Mapping[str, str] = {
     "A": "Sensitivity and the Lipschitz constraint",
@@ -39,7 +41,9 @@ MEANINGS: Mapping[str, str] = {
     "proved": "a derivation holds as stated, and the numbers agree",
     "corrected": "true only after the change that the chapter states",
     "supported": "an experiment agrees, by the rule and at the scale given with it",
-    "not supported": "an experiment disagrees, by the rule and at the scale given with it",
+    "not supported": (
+        "an experiment does not bear the claim out, by the rule and at the scale given with it: it disagrees, or it cannot tell"
+    ),
     "answered": "a question that the article left open now has an answer, at the scale given with it",
     "open": "not settled by a chapter",
 }
@@ -81,6 +85,24 @@ def timings_section(timings: Mapping[str, Any]) -> str:
     head = ["| Command | Measured | Budget |", "|---|---:|---:|"]
     introduction = f"From a fresh clone, installation included, on {escape(timings['machine'])}:"
     return "\n".join(["## Time", "", introduction, "", *head, *rows, ""])
+
+
+def built_from(parameters: Iterable[Mapping[str, Any]]) -> str:
+    """What every page says where its captions may not fit, as HTML; empty for the recorded ``cpu`` runs.
+
+    ``parameters`` are those that the chapters were executed with: ``profile``, and ``fresh`` for a machine's own runs.
+    """
+    kinds = sorted({(bool(p.get("fresh")), p["profile"]) for p in parameters if "profile" in p})
+    if all(kind == (False, "cpu") for kind in kinds):
+        return ""
+    names = " and ".join(
+        f"{'this machine’s' if fresh else 'the recorded'} <code>{html.escape(profile)}</code> runs"
+        for fresh, profile in kinds
+    )
+    return (
+        f"This book was built from {names}: numbers, figures and verdicts are theirs unless a chapter says otherwise. "
+        "Captions describe the recorded <code>cpu</code> runs."
+    )
 
 
 def figure_of(notebook: Mapping[str, Any], name: str) -> str:
@@ -136,12 +158,15 @@ def _chip(claim: Claim, verdict: str) -> str:
 
 
 def _scale(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Which profiles the experiments on this page ran with."""
+    """Which profiles the experiments on this page ran with, and which of them this build has not run itself."""
     profiles = sorted({record["profile"] for record in records.values() if record.get("profile")})
     if not profiles:
         return ""
     names = " and ".join(f"`{profile}`" for profile in profiles)
-    return f"All experiments on this page ran with the {names} profile{'s' * (len(profiles) > 1)} only."
+    told = f"All experiments on this page ran with the {names} profile{'s' * (len(profiles) > 1)} only."
+    if kept := [name for name, record in records.items() if sources.stands_in(record)]:
+        told += f" This build did not make the runs behind {', '.join(kept)}: recorded ones stand in."
+    return told
 
 
 def _headline(records: Mapping[str, Mapping[str, Any]]) -> str:

@@ -56,7 +56,8 @@ class Verdict:
             f"<p><em>Rule.</em> {parts[1]}</p>",
         ]
         if parts[2]:
-            lines.append(f"<p><em>Scale.</em> {parts[2]}</p>")
+            profile = f"; profile {html.escape(self.profile)}" if self.profile else ""
+            lines.append(f"<p><em>Scale.</em> {parts[2]}{profile}</p>")
         return f'<div class="verdict-box">{"".join(lines)}</div>'
 
     def __repr__(self) -> str:

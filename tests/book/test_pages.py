@@ -44,6 +44,42 @@ def test_claims_page_shows_what_is_behind_a_verdict():
     assert "ran with the `cpu` profile only" in page
 
 
+def test_not_supported_is_not_more_than_it_says():
+    (line,) = [
+        line
+        for line in pages.claims_page(load_claims(), {}).splitlines()
+        if line.startswith("- [not supported]")
+    ]
+    assert "disagrees, or it cannot tell" in line
+
+
+def test_claims_page_names_what_this_build_has_not_run():
+    stood_in = RECORD | {"profile": "cpu (recorded)"}
+    page = pages.claims_page(load_claims(), {"H6": RECORD, "G7": stood_in})
+    assert "This build did not make the runs behind G7: recorded ones stand in." in page
+    assert "did not make" not in pages.claims_page(load_claims(), {"H6": RECORD})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ([{"profile": "cpu", "fresh": False}], None),
+        ([{}, {"seed": 1}], None),
+        ([{"profile": "cpu", "fresh": True}], "this machine’s <code>cpu</code> runs"),
+        (
+            [{"profile": "smoke", "fresh": True}, {"profile": "smoke", "fresh": True}],
+            "this machine’s <code>smoke</code> runs",
+        ),
+        ([{"profile": "gpu", "fresh": False}], "the recorded <code>gpu</code> runs"),
+    ],
+)
+def test_pages_say_what_they_were_built_from_where_captions_may_not_fit(parameters, named):
+    notice = pages.built_from(parameters)
+    assert bool(notice) is bool(named)
+    assert not named or f"built from {named}:" in notice
+    assert not named or "Captions describe the recorded <code>cpu</code> runs" in notice
+
+
 def test_claims_page_answers_the_headline_once_both_of_its_claims_are_settled():
     faster = RECORD | {"verdict": "supported", "summary": "1.4 times", "scale": "one processor"}
     page = pages.claims_page(load_claims(), {"H6": RECORD, "H7": faster})
@@ -71,6 +107,9 @@ def test_times_come_from_data():
     section = pages.timings_section({"machine": "2 cores", "commands": {"make smoke": entry}})
     assert "| `make smoke` | 2.9 min | 5 min |" in section
     assert "2 cores" in section
+    everything = {"make reproduce FULL=1": {"seconds": 5400, "budget_minutes": 120}}
+    both = pages.timings_section({"machine": "2 cores", "commands": {"make smoke": entry} | everything})
+    assert both == section.rstrip("\n") + "\n| `make reproduce FULL=1` | 90.0 min | 120 min |\n"
 
 
 def test_a_chapters_figure_is_found_by_name():
