@@ -1,10 +1,12 @@
 """Compare this machine's fresh results with the recorded ones, claim by claim: what `make verify` calls.
 
-A verdict must be the same; a claim that needs runs which were not made here is not judged. Two means with 95%
+A verdict must be the same. Where it is not, but some of the runs behind the recorded one were not made here, or where
+recorded runs stand in for all of them, the claim is "not made" and nothing is said of it. Two means with 95%
 intervals of half-widths h and h' agree where they differ by at most ``WIDTHS``·sqrt(h² + h'²). The final values of
 runs agree where the means over seeds differ by at most t·s·sqrt(1/n + 1/n'), with s the recorded standard deviation
 over n seeds and t Student's quantile at ``LEVEL``: the spread comes from the records, never from a typed tolerance.
-Numbers without a recorded spread are compared for equality only.
+Where one run holds many trainings, those that differ in nothing but the seed are compared together. Numbers without a
+recorded spread are compared for equality only.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import math
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import numpy as np
 import scipy.stats
 from rich.console import Console
 
-from lipnb.lab import grid, paths, records
+from lipnb.lab import grid, paths, records, sources
 from lipnb.lab.tables import Table
 
 __all__ = ["Comparison", "compare_runs", "compare_verdicts", "main"]
@@ -31,6 +33,12 @@ __all__ = ["Comparison", "compare_runs", "compare_verdicts", "main"]
 WIDTHS = 2.0
 LEVEL = 0.9995  # one-sided: hundreds of numbers are compared, so chance alone must rarely reach it
 TIMES = ("seconds", "memory", "rounds")  # the machine's, not the experiment's
+NO_RESULTS = (
+    "parameters",
+    "provenance",
+    "trainings",
+    "learning_rate",
+)  # of a record, or of one of its trainings
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Comparison:
     """One row: what was compared, both values as text, and how it ended.
 
     ``outcome`` is ``same`` (equal), ``agrees`` (within the recorded spread), ``outside`` it, ``changed`` (a verdict),
-    ``not run`` (here), or ``no spread`` (different, and the records cannot tell by how much they may differ).
+    ``not made`` (here), or ``no spread`` (different, and the records cannot tell by how much they may differ).
     """
 
     name: str
@@ -47,9 +55,11 @@ class Comparison:
     outcome: str
 
 
-def compare_verdicts(recorded: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[Comparison]:
-    """One row a claim, from two files as :func:`lipnb.lab.verdicts.merge` writes them."""
-    return [_claim(claim, old, fresh.get(claim, {})) for claim, old in recorded.items()]
+def compare_verdicts(
+    recorded: Mapping[str, Any], fresh: Mapping[str, Any], made: Collection[str]
+) -> list[Comparison]:
+    """One row a claim, from two files as :func:`lipnb.lab.verdicts.merge` writes them and the names of the runs made here."""
+    return [_claim(claim, old, fresh.get(claim, {}), made) for claim, old in recorded.items()]
 
 
 def compare_runs(
@@ -74,7 +84,8 @@ def main() -> int:
             f"nothing to compare: PROFILE={profile} needs recorded results and a `make reproduce` here."
         )
         return 2
-    claims = compare_verdicts(*(json.loads(path.read_text()) for path in (old, new)))
+    made = {path.stem for path in paths.runs(profile, fresh=True).rglob("*.json")}
+    claims = compare_verdicts(*(json.loads(path.read_text()) for path in (old, new)), made)
     runs = [row for experiment in _experiments(profile) for row in _experiment(profile, experiment)]
     tables = [_table("Claims", claims), _table("Final numbers of the runs, means over seeds", runs)]
     page = _page(profile, claims, runs, tables)
@@ -94,11 +105,13 @@ def main() -> int:
 # Claims --------------------------------------------------------------------------------------------------
 
 
-def _claim(claim: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
+def _claim(claim: str, old: Mapping[str, Any], new: Mapping[str, Any], made: Collection[str]) -> Comparison:
     before, after = old["verdict"], new.get("verdict", "open")
-    missing = after == "open" and not str(new.get("rule", "")).startswith("failed")
-    if before != after:
-        return Comparison(claim, before, after, "not run" if missing else "changed")
+    if sources.stands_in(new):
+        return Comparison(claim, before, after, "not made")
+    if before != after:  # no rule: the chapter has not said anything
+        whole = "rule" in new and set(old.get("runs", ())) <= set(made)
+        return Comparison(claim, before, after, "changed" if whole else "not made")
     pairs = list(_pairs(old.get("numbers", {}), new.get("numbers", {})))
     if all(a == b for a, b in pairs):
         return Comparison(claim, before, after, "same")
@@ -146,15 +159,23 @@ def _by_setting(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[f
     grouped: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         setting = "-".join(part for part in run["run"].split("-") if not part.startswith("seed"))
-        for key, value in _final(run):
-            grouped[setting][key].append(value)
+        for part, numbers in _parts(run):
+            for key, value in numbers:
+                grouped[setting + part][key].append(value)
     return grouped
 
 
+def _parts(run: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[tuple[str, float]]]]:
+    """A record's own numbers and those of each of its trainings, each with what tells it from others but for the seed."""
+    yield "", _final(run)
+    for t in run.get("trainings", ()):
+        yield f", {t['pair']}, depth {t['depth']}, rate {t['learning_rate']:g}", _final(t)
+
+
 def _final(run: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The named numbers of a record, of a history the last entry's; without parameters, provenance and times."""
+    """The named numbers of a record or training, of a history the last entry's; without what was given, and times."""
     for key, value in run.items():
-        if key not in ("parameters", "provenance"):
+        if key not in NO_RESULTS:
             yield from _leaves(key, value)
 
 
@@ -174,7 +195,7 @@ def _numbers(name: str, old: Sequence[float], new: Sequence[float]) -> Compariso
     texts = f"{np.mean(old):.4g}", f"{np.mean(new):.4g}"
     if sorted(old) == sorted(new):
         return Comparison(name, *texts, "same")
-    if len(old) < 2:
+    if len(old) < 2 or np.ptp(old) == 0:
         return Comparison(name, *texts, "no spread")
     allowed = (
         scipy.stats.t.ppf(LEVEL, len(old) - 1) * np.std(old, ddof=1) * math.sqrt(1 / len(old) + 1 / len(new))
