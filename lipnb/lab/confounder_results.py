@@ -10,7 +10,7 @@ import numpy as np
 import scipy.stats
 from IPython.display import Markdown
 
-from lipnb.lab import seeds
+from lipnb.lab import records, seeds, sources
 from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import Interval, mean_interval
 
@@ -20,9 +20,9 @@ __all__ = [
     "QUESTIONS",
     "Cell",
     "Question",
+    "cell",
     "cells",
     "difference",
-    "each_run",
     "finals",
     "interval_of",
     "label",
@@ -31,6 +31,7 @@ __all__ = [
     "outcome",
     "summary",
     "survivors",
+    "trained",
     "training",
 ]
 
@@ -103,9 +104,14 @@ def label(cell: Cell) -> str:
     return ", ".join(parts)
 
 
-def cells(records: Sequence[Record]) -> dict[Cell, dict[int, Record]]:
-    """Records by cell and then by seed, in the order of the losses and then as recorded."""
-    found = seeds.grouped(records, lambda p: Cell(*(p[key] for key in Cell._fields)))
+def cell(parameters: Mapping[str, Any]) -> Cell:
+    """The cell of a run with these parameters."""
+    return Cell(*(parameters[key] for key in Cell._fields))
+
+
+def cells(runs: Sequence[Record]) -> dict[Cell, dict[int, Record]]:
+    """The runs by cell and then by seed, in the order of the losses and then as recorded."""
+    found = seeds.grouped(runs, cell)
     return dict(sorted(found.items(), key=lambda item: (item[0].loss, item[0].method, item[0][2:])))
 
 
@@ -136,10 +142,10 @@ def late(found: Cells, question: Question) -> Interval:
 
 def outcome(found: Cells, question: Question) -> str:
     """The answer by the rule, in words."""
-    for cell in (question.other, question.base):
-        diverged = sum(run["diverged_at"] is not None for run in found.get(cell, {}).values())
+    for side in (question.other, question.base):
+        diverged = sum(run["diverged_at"] is not None for run in found.get(side, {}).values())
         if diverged:
-            return f"{diverged} of {len(found[cell])} runs diverge ({label(cell)})"
+            return f"{diverged} of {len(found[side])} runs diverge ({label(side)})"
     interval = difference(found, question)
     if not interval.known:
         return "runs are missing"
@@ -158,6 +164,12 @@ def survivors(found: Cells, level: float = 0.05) -> set[Question]:
     return kept
 
 
+def trained(profile: str, *, fresh: bool) -> dict[Cell, dict[int, Record]]:
+    """The cells of this build's runs or, where it has none, of the recorded ones."""
+    source = sources.choose(profile, "confounders", fresh=fresh)
+    return cells(records.read(source.folder, "confounders"))
+
+
 def training(found: Cells, claim: str) -> str:
     """What the runs say of one claim's effect on training, a sentence; empty without runs."""
     told = [
@@ -165,19 +177,7 @@ def training(found: Cells, claim: str) -> str:
         for q in QUESTIONS
         if q.claim == claim and outcome(found, q) != "runs are missing"
     ]
-    return f"In training: {'; '.join(told)}." if told else ""
-
-
-def each_run(found: Cells) -> list[list[Any]]:
-    """One row a run, for a table: setting, rate, seed, measures at the end, and the step at which it diverged."""
-    rows = []
-    for cell, runs in found.items():
-        for seed, run in runs.items():
-            last = run["history"][-1] if run["diverged_at"] is None else {}
-            numbers = [f"{last[key]:.{digits}f}" if key in last else "–" for key, digits in MEASURES.items()]
-            rate = f"{run['parameters']['learning_rate']:g}"
-            rows.append([label(cell), rate, seed, *numbers, run["diverged_at"] or "–"])
-    return rows
+    return f"In training, {'; '.join(told)}." if told else ""
 
 
 def norms(runs: Mapping[int, Record], kind: str) -> np.ndarray:

@@ -186,12 +186,6 @@ def test_what_is_said_of_a_claim_comes_from_its_questions():
     assert confounder_results.training({}, "I5") == ""
 
 
-def test_every_run_has_a_row():
-    rows = confounder_results.each_run(confounder_results.cells([run(50, 0), run(None, 1)]))
-    assert [row[2:4] for row in rows] == [[0, "50.0"], [1, "–"]]
-    assert [row[-1] for row in rows] == ["–", 7]
-
-
 def test_questions_change_one_thing_each_but_those_that_say_so():
     for question in confounder_results.QUESTIONS:
         changed = sum(a != b for a, b in zip(question.base, question.other, strict=True))
