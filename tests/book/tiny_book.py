@@ -15,7 +15,7 @@ BOOK = paths.CLAIMS.parent
 TEXT = r"""# {title} ({ids})
 
 Text with $\|W\|_F$ {{cite:p}}`su2018`, {{numref}}`fig-{label}-final`, {{eq}}`eq-{label}` and {{prf:ref}}`thm-{label}`; the claim is
-{{ref}}`here <claim-{first}>`.
+{{ref}}`here <claim-{first}>`, and the code {{py:func}}`lipnb.norms.spectral_norm`.
 
 ```{{math}}
 :label: eq-{label}
