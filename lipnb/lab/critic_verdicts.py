@@ -94,7 +94,10 @@ def verdict_g4(trainings: Sequence[Training], profile: str, scale: str) -> verdi
     methods = ("gradient_penalty", "one_sided")
     difference = compare(trainings, "gradient_penalty", "one_sided")
     numbers = {"two_sided_minus_one_sided": difference.numbers()}
-    told = f"Shortfall of the two-sided minus the one-sided penalty: {difference.text(3)}. {_sides(trainings, *methods)}"
+    told = (
+        f"Shortfall of the two-sided minus the one-sided penalty: {difference.text(3)}. {_sides(trainings, *methods)}"
+        f"{_decided_by(trainings, *methods)}"
+    )
     return _above_zero("G4", [difference], told, numbers, (trainings, methods), profile, scale)
 
 
@@ -103,9 +106,11 @@ def verdict_g6(trainings: Sequence[Training], profile: str, scale: str) -> verdi
     ratio = mean_interval(list(over_seeds(trainings, "gradient_penalty", off_over_on).values()))
     normal = mean_interval(list(over_seeds(trainings, "spectral_norm", lambda t: t["largest"]).values()))
     factor = Interval(*(float(2**value) for value in ratio))
+    seen = {1: "was seen", 0: "was not seen", -1: "was not seen: they are less steep"}[ratio.side]
     told = (
-        f"Largest gradient norm off the segments over the largest on them, two-sided penalty: {factor.text(2)}. "
-        f"Spectral normalization's largest norm anywhere: {normal.text(2)}."
+        "That the two-sided penalty enforces nothing off the segments is a theorem of the chapter. That critics trained with it are "
+        f"steeper there, which the rule asks, {seen}: the largest gradient norm off the segments over the largest on "
+        f"them is {factor.text(2)}; spectral normalization's largest norm anywhere is {normal.text(2)}."
     )
     numbers = {"log2_off_over_on": ratio.numbers(), "largest_under_normalization": normal.numbers()}
     methods = ("gradient_penalty", "spectral_norm")
@@ -160,6 +165,20 @@ def _sides(trainings: Sequence[Training], a: str, b: str) -> str:
     found = {pair: compare([t for t in trainings if t["pair"] == pair], a, b) for pair in pairs}
     above, below = ([pair for pair, interval in found.items() if interval.side == side] for side in (1, -1))
     return f"Pair by pair: above 0 on {', '.join(above) or 'none'}; below on {', '.join(below) or 'none'}."
+
+
+def _decided_by(trainings: Sequence[Training], a: str, b: str) -> str:
+    """The pairs without each of which the comparison of shortfalls would not be clear; a sentence, empty where none is."""
+    if not compare(trainings, a, b).side:
+        return ""
+    pairs = list(dict.fromkeys(t["pair"] for t in trainings))
+    without = {pair: compare([t for t in trainings if t["pair"] != pair], a, b) for pair in pairs}
+    alone = [f"{pair}: without it {i.text(3)}" for pair, i in without.items() if i.known and not i.side]
+    return (
+        f" It was decided by {'one pair' if len(alone) == 1 else 'single pairs'}, {'; '.join(alone)}."
+        if alone
+        else ""
+    )
 
 
 def _typical_and_largest(trainings: Sequence[Training], method: str, pair: str) -> list[Interval]:

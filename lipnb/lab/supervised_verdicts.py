@@ -104,8 +104,8 @@ def verdict_a2(
         all(i.side == 1 for i in intervals) if valid else None,
         rule=RULE_A2,
         summary=(
-            f"Theorem: a label with margin m holds for all perturbations below m/(√2·C); {broken} of {attacks} attacked "
-            f"certificates were broken. {_tendency_words(measured)}"
+            f"As a theorem it holds: a label with margin m stands for all perturbations below m/(√2·C), and {broken} of {attacks} "
+            f"attacked certificates were broken. {_tendency_words(measured)}"
         ),
         scale=scale(found, profile),
         profile=profile,
@@ -122,15 +122,15 @@ def verdict_a2(
 
 
 def _tendency_words(measured: Mapping[Setting, Mapping[tuple[str, str], Interval]]) -> str:
-    sides = [i.side for row in measured.values() for i in row.values()]
-    tally = {key: [row[key].side for row in measured.values()] for key in next(iter(measured.values()), {})}
-    told = "; ".join(
-        f"{TENDENCIES[kind]} against the {SENSITIVITIES[constant]}: {row.count(1)} of {len(row)}"
-        for (constant, kind), row in tally.items()
-    )
+    intervals = [i for row in measured.values() for i in row.values()]
+    means = [i.mean for i in intervals if np.isfinite(i.mean)]
+    if not means:
+        return "As a tendency: no setting has enough runs."
+    above, below = ([i.side for i in intervals].count(side) for side in (1, -1))
     return (
-        f"Tendency: {sides.count(1)} of {len(sides)} rank correlations clearly positive, {sides.count(-1)} clearly "
-        f"negative{f' (positive: {told})' if told else ''}."
+        f"As a tendency: over {len(measured)} setting{'s' * (len(measured) > 1)}, the rank correlations of the constant (proven "
+        f"bound and lower bound found) with {' and with the '.join(TENDENCIES.values())} run from {min(means):.2f} to "
+        f"{max(means):.2f}; of {len(intervals)} intervals {above} lie above 0 and {below} below."
     )
 
 
@@ -207,14 +207,13 @@ def verdict_f2(
     )
     known = complete and all(i.known for i in intervals)
     sides = [i.side for i in intervals]
-    told = "; ".join(f"{setting.label}: {_duel_words(row)}" for setting, row in measured.items())
     return verdicts.experiment(
         "F2",
         all(s == 1 for s in sides) if known else None,
         rule=RULE_F2,
         summary=(
             f"The spectral norm penalty is clearly better in {sides.count(1)} of {len(sides)} comparisons and clearly "
-            f"worse in {sides.count(-1)}. {told or 'No runs yet'}."
+            f"worse in {sides.count(-1)}. {_extremes(measured)}"
         ),
         scale=scale(found, profile),
         profile=profile,
@@ -225,11 +224,19 @@ def verdict_f2(
     )
 
 
-def _duel_words(row: Mapping[tuple[str, str], Interval]) -> str:
-    words = {1: "better", 0: "no clear difference", -1: "worse"}
-    return ", ".join(
-        f"{measure} against {_short(rival)} {words[i.side]}" for (rival, measure), i in row.items()
-    )
+def _extremes(measured: Mapping[Setting, Mapping[tuple[str, str], Interval]]) -> str:
+    """The smallest and the largest advantage of the comparisons, in percentage points, and where."""
+    found = [
+        (100 * np.array(i), f"{measure} against {_short(rival)}, {setting.label}")
+        for setting, row in measured.items()
+        for (rival, measure), i in row.items()
+        if np.isfinite(i.mean)
+    ]
+    if not found:
+        return "No runs yet."
+    ends = [choose(found, key=lambda entry: entry[0][0]) for choose in (min, max)]
+    least, most = (f"{Interval(*points).text(2)} ({place})" for points, place in ends)
+    return f"Its advantage in percentage points, by pairs, runs from {least} to {most}."
 
 
 # G8 -------------------------------------------------------------------------------------------------------
@@ -282,12 +289,7 @@ def answer_g8(
 
 
 def _short(method: str) -> str:
-    return {
-        "none": "none",
-        "gradient_penalty": "two-sided",
-        "one_sided": "one-sided",
-        "adversarial": "adversarial",
-    }.get(method, method)
+    return {"gradient_penalty": "two-sided", "one_sided": "one-sided"}.get(method, method)
 
 
 def _names(found: Mapping[Any, Group], methods: Sequence[str]) -> list[str]:

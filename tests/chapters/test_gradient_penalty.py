@@ -167,6 +167,19 @@ def test_g4_is_decided_by_its_rule(two, one, expected):
     assert critic_verdicts.verdict_g4(runs[:6], "cpu", "s").verdict == "open"
 
 
+def test_g4_says_where_one_pair_decides():
+    def runs(other: float):
+        found = [*group("gradient_penalty", gap=0.5), *group("one_sided", gap=0.9)]
+        same = {"gap": other}
+        return [t | same if (t["method"], t["pair"]) == ("one_sided", "b") else t for t in found]
+
+    assert "decided by" not in critic_verdicts.verdict_g4(runs(0.9), "cpu", "s").summary
+    noise = [t | {"gap": t["gap"] + 0.01 * t["seed"]} if t["pair"] == "b" else t for t in runs(0.501)]
+    assert (
+        "It was decided by one pair, a: without it" in critic_verdicts.verdict_g4(noise, "cpu", "s").summary
+    )
+
+
 @pytest.mark.parametrize(("largest", "expected"), [(1.1, "supported"), (1.4, "not supported")])
 def test_g3_needs_the_typical_and_the_largest_norm(largest, expected):
     free = {"largest": 9.0, "norms": {"segments": {"mean": 7.0, "max": 9.0}, "off": {"max": 9.0}}}
@@ -186,4 +199,7 @@ def test_g6_is_decided_by_its_rule():
     steep = {"segments": {"mean": 1.0, "max": 1.0}, "off": {"max": 2.0}}
     for norms, expected in ((steep, "supported"), (steep | {"off": {"max": 0.5}}, "not supported")):
         runs = [*group("gradient_penalty", norms=norms), *group("spectral_norm")]
-        assert critic_verdicts.verdict_g6(runs, "cpu", "s").verdict == expected
+        verdict = critic_verdicts.verdict_g6(runs, "cpu", "s")
+        assert verdict.verdict == expected
+        assert ("was seen" in verdict.summary) == (expected == "supported")
+        assert "is a theorem" in verdict.summary

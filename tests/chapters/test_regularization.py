@@ -153,6 +153,9 @@ def test_f2_needs_every_interval_on_its_side(gain, verdict):
     measured = {s: supervised_verdicts.duels(row) for s, row in by_setting.items()}
     assert len(measured) == 2
     assert supervised_verdicts.verdict_f2(measured, found, profile="cpu").verdict == verdict
+    summary = supervised_verdicts.verdict_f2(measured, found, profile="cpu").summary
+    least = min(100 * i.mean for row in measured.values() for i in row.values())
+    assert f"in percentage points, by pairs, runs from {least:.2f} [" in summary
     one_batch = dict(list(measured.items())[:1])
     assert supervised_verdicts.verdict_f2(one_batch, found, profile="cpu").verdict == "open"
     assert supervised_verdicts.verdict_f2({}, {}, profile="cpu").verdict == "open"
