@@ -27,7 +27,7 @@ def failures(text, name):
     test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     assert test.examples, f"{name} has no example"
     said = []
-    doctest.DocTestRunner().run(test, out=said.append)
+    doctest.DocTestRunner(verbose=False).run(test, out=said.append)
     return "".join(said)
 
 
