@@ -139,7 +139,7 @@ class SpectralClip(_Clip):
     -------
     >>> w = np.float32([[3, 0], [4, 5]])  # singular values 6.7082, 2.2361
     >>> clipped = keras.ops.convert_to_numpy(lipnb.SpectralClip(3.0)(w))
-    >>> np.linalg.svd(clipped, compute_uv=False).round(4).tolist()
+    >>> np.linalg.svd(clipped.astype(float), compute_uv=False).round(4).tolist()
     [3.0, 2.2361]
     """
 
