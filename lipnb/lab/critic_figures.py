@@ -16,6 +16,7 @@ from lipnb.lab.statistics import Interval
 
 __all__ = [
     "bounded_scores",
+    "by_kernel",
     "depths",
     "gradient_maps",
     "line_slopes",
@@ -216,6 +217,25 @@ def depths(
     figure.legend(
         list(series.values()), list(series), loc="outside upper center", ncols=3, fontsize=9, handlelength=3
     )
+    return figure
+
+
+def by_kernel(
+    panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], styles: Mapping[str, tuple[str, str]]
+) -> Figure:
+    """One panel a moment: norm of the loss's gradient with respect to each kernel, input first, by series and seed."""
+    figure, axes = figures.new(len(panels), width=3.9 * len(panels) + 0.4, height=3.2, sharey=True)
+    for axis, (title, of) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+        for name, seeds in of.items():
+            method, dash = styles[name]
+            values = np.array(seeds)
+            kernels = np.arange(1, values.shape[1] + 1)
+            figures.band(axis, kernels, values, method, name=name, linestyle=dash)
+        axis.set(xlabel="kernel, from the input", title=title, yscale="log")
+        axis.set_xticks(kernels)
+    np.atleast_1d(axes)[0].set_ylabel("norm of the loss's gradient")
+    handles, names = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=9, handlelength=3)
     return figure
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from lipnb.lab.critic_results import chosen, over_seeds, shortfall, shortfalls
+from lipnb.lab.critic_results import chosen, compare, over_seeds, shortfall, shortfalls
 from lipnb.lab.critic_training import METHODS
 from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import mean_interval
 from lipnb.lab.tables import Table
 
-__all__ = ["each", "estimates", "present", "tuning"]
+__all__ = ["duels", "each", "estimates", "present", "tuning"]
 
 Training = Mapping[str, Any]
 COLUMNS: dict[str, tuple[Callable[[Training], float], int]] = {
@@ -65,14 +65,43 @@ def tuning(tuned: Sequence[Training], used: Sequence[Training]) -> Table:
     return Table(header, rows, caption, folded=True)
 
 
-def each(trainings: Sequence[Training]) -> Table:
+def duels(trainings: Sequence[Training], opponents: Sequence[tuple[str, str]], caption: str) -> Table:
+    """How much the first of two methods falls short of the second, paired by seed: a column a pair, and their mean."""
+    pairs = list(dict.fromkeys(t["pair"] for t in trainings))
+    groups = {pair: [t for t in trainings if t["pair"] == pair] for pair in pairs} | {"mean": trainings}
+    rows = [
+        [f"{LABELS[a]} − {LABELS[b]}", *(compare(of, a, b).text(3) for of in groups.values())]
+        for a, b in opponents
+        if {a, b} <= set(present(trainings))
+    ]
+    return Table(["shortfall of", *groups], rows, caption)
+
+
+def each(trainings: Sequence[Training], caption: str = "Every training") -> Table:
     """Every training in a row, folded."""
-    header = ["method", "pair", "seed", "gap", "W1", "shortfall", "rms", "correlation", "cosine"]
+    header = [
+        "method",
+        "strength",
+        "hidden layers",
+        "pair",
+        "seed",
+        "gap",
+        "W1",
+        "shortfall",
+        "rms",
+        "correlation",
+        "cosine",
+    ]
     header += ["on segments", "largest", "bound", "shortfall while training", "diverged at"]
     rows = []
-    ranked = sorted(trainings, key=lambda t: (METHODS.index(t["method"]), t["pair"], t["seed"]))
-    for t in ranked:
-        row = [LABELS[t["method"]], t["pair"], t["seed"]]
+    for t in sorted(trainings, key=_place):
+        row = [
+            LABELS[t["method"]],
+            f"{t['strength']:g}" if t["strength"] else "–",
+            t["depth"],
+            t["pair"],
+            t["seed"],
+        ]
         if t["diverged_at"] is None:
             keys = ("gap", "w1", None, "rms", "correlation", "cosine")
             row += [f"{shortfall(t) if key is None else t[key]:.3g}" for key in keys]
@@ -81,7 +110,11 @@ def each(trainings: Sequence[Training]) -> Table:
             row += ["–"] * 9
         course = ", ".join(f"{value:.2f}" for value in shortfalls(t)) if t["history"]["step"] else "–"
         rows.append([*row, course, t["diverged_at"] or "–"])
-    return Table(header, rows, "Every training", folded=True)
+    return Table(header, rows, caption, folded=True)
+
+
+def _place(t: Training) -> tuple:
+    return METHODS.index(t["method"]), t["strength"], t["depth"], t["pair"], t["seed"]
 
 
 def _text(values: Any, digits: int) -> str:

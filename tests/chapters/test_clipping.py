@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lipnb.lab import clip_maths, critic_results, critic_verdicts
+from lipnb.lab import clip_maths, critic_figures, critic_results, critic_tables, critic_verdicts
 from lipnb.lab.linear_algebra import agree, at_most
 from lipnb.lab.statistics import Interval
 
@@ -125,3 +125,42 @@ def test_h1_needs_all_three_parts(holds, slope, penalty, expected):
     interval = Interval(slope, slope - 0.1, slope + 0.1)
     assert critic_verdicts.verdict_h1(runs, holds, interval, "cpu", "s").verdict == expected
     assert critic_verdicts.verdict_h1([], holds, interval, "cpu", "s").verdict == "open"
+
+
+NAMES = {0.5: "weight_clip", 0.8: "frobenius_clip"}  # by the gap of their critics
+
+
+def test_duels_have_a_column_for_each_pair_and_a_row_for_methods_that_ran():
+    runs = [
+        t | {"pair": pair}
+        for pair in ("a", "b")
+        for m in (0.5, 0.8)
+        for t in group(NAMES[m], [m + 0.1 * (pair == "b")] * 3)
+    ]
+    opponents = [("weight_clip", "frobenius_clip"), ("weight_clip", "none")]
+    table = critic_tables.duels(runs, opponents, "c")
+    assert table.header == ["shortfall of", "a", "b", "mean"]
+    assert [[cell.split()[0] for cell in row[1:]] for row in table.rows] == [["0.300"] * 3]
+    assert "runs are missing" in repr(critic_tables.duels([], opponents, "c"))
+
+
+def test_every_training_has_a_row_even_where_it_diverged():
+    lost = training("weight_clip", 1, [0.5] * 3) | {"diverged_at": 10}
+    whole = training("weight_clip", 0, [0.5] * 3) | {"rms": 1.0, "correlation": 1.0, "cosine": 1.0}
+    whole |= {"norms": {"segments": {"mean": 1.0}}, "bound": 2.0}
+    table = critic_tables.each([t | {"strength": 0.01, "depth": 3} for t in (lost, whole)])
+    assert all(len(row) == len(table.header) for row in table.rows)
+    assert [row[4] for row in table.rows] == [0, 1]
+    assert [row[-1] for row in table.rows] == ["–", 10]
+
+
+def test_gradients_by_kernel_have_a_panel_for_each_moment():
+    seeds = [[1e-3, 1e-4, 1e-3], [2e-3, 1e-4, 1e-3]]
+    styles = {"clipping at 0.01": ("weight_clip", "-")}
+    for moments in (
+        {"before": {"clipping at 0.01": seeds}},
+        {moment: {"clipping at 0.01": seeds} for moment in ("before", "after")},
+    ):
+        figure = critic_figures.by_kernel(moments, styles)
+        assert [axis.get_title() for axis in figure.axes] == list(moments)
+        assert figure.axes[0].get_yscale() == "log"
