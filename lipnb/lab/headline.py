@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from IPython.display import Markdown
 
-from lipnb.lab import seeds, verdicts
+from lipnb.lab import cost_results, seeds, verdicts
 from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import Interval, epochs_to_reach, mean_interval
 
@@ -19,6 +19,7 @@ __all__ = [
     "Series",
     "compare",
     "series",
+    "shortened",
     "shown",
     "summary",
     "verdict_h6",
@@ -34,11 +35,12 @@ SHOWN = (
     ("spectral_norm", "wasserstein"),
     ("spectral_norm", "hinge"),
 )
-COLUMNS = {"fid_test": 1, "fid_train": 1, "score": 2, "gradient_norm_max": 2}
+COLUMNS = {"fid_test": 1, "fid_train": 1, "score": 2}
 RULE_H6 = (
     "At one and at five critic steps, paired by seed, the 95% t-intervals of the difference of final FIDs and of the "
-    "log-ratio of epochs needed both lie on spectral normalization's side"
+    "log-ratio of epochs needed both lie on spectral normalization's side; a pair with a run that diverged is left out"
 )
+UPDATES = (1, 5)  # critic steps in the updates that H7 tells of
 RULE_H7 = "At every width, the 95% bootstrap interval of the ratio of critic-step times, penalty over normalization, lies above 1"
 
 
@@ -87,6 +89,15 @@ def shown(all_series: dict[tuple[str, str, int], Series], critic_steps: int) -> 
     return [s for s in found if s.finished]
 
 
+def shortened(of: Series, share: float) -> Series:
+    """The same runs stopped at the measurement after ``share`` of them: the rate is constant, so nothing else changes."""
+    runs = {
+        seed: run | {"history": run["history"][: max(1, round(share * len(run["history"])))]}
+        for seed, run in of.runs.items()
+    }
+    return replace(of, runs=runs)
+
+
 def compare(a: Series, b: Series, key: str = "fid_test") -> dict[str, Interval | int]:
     """How ``a`` does beside ``b``, pair by pair.
 
@@ -123,13 +134,18 @@ def verdict_h6(
         for run in all_series[method, "wasserstein", c].runs.values()
     ]
     told = "; ".join(
-        f"{_steps(c)}: ends {_WORDS_END[end]}, {_WORDS_EPOCHS[epochs]}" for c, (end, epochs) in sides.items()
+        f"{_steps(c)}: ends {_WORDS_END[v['end'].side]} ({v['end'].text()}), {_WORDS_EPOCHS[v['epochs'].side]}"
+        for c, v in comparison.items()
     )
+    pairs = " and ".join(dict.fromkeys(str(v["pairs"]) for v in comparison.values()))
     return verdicts.experiment(
         "H6",
         all(side == (1, 1) for side in sides.values()) if known else None,
         rule=RULE_H6,
-        summary=f"Spectral normalization beside the gradient penalty, Wasserstein loss. {told}.{_ends(all_series, comparison)}",
+        summary=(
+            f"Spectral normalization beside the gradient penalty, Wasserstein loss; in brackets the penalty's final FID minus "
+            f"normalization's over {pairs} pairs. {told}.{_ends(all_series, comparison)}"
+        ),
         scale=scale,
         profile=profile,
         runs=names,
@@ -163,20 +179,35 @@ def _ends(all_series: dict, steps: Iterable[int]) -> str:
 
 
 def verdict_h7(ratios: dict[str, Interval], cost: Record, *, profile: str) -> verdicts.Verdict:
-    """H7 by its rule; "open" where too few rounds were timed for an interval."""
+    """H7 by its rule; "open" where too few rounds were timed for an interval. Whole updates are told beside it."""
     known = all(ratio.known for ratio in ratios.values())
     told = ", ".join(f"{ratio.text(2)} at width {width}" for width, ratio in ratios.items())
+    updates = {c: {w: cost_results.update_ratio(cost["seconds"][w], c) for w in ratios} for c in UPDATES}
+    whole = ", ".join(f"{_range(of)} with {_steps(c)}" for c, of in updates.items())
     p = cost["provenance"]
     return verdicts.experiment(
         "H7",
         all(ratio.low > 1 for ratio in ratios.values()) if known else None,
         rule=RULE_H7,
-        summary=f"A critic step with the penalty takes {told} times one with spectral normalization.",
+        summary=(
+            f"A critic step with the penalty takes {told} times one with spectral normalization. A whole generator update, "
+            f"its own step included, takes by width {whole} times as long."
+        ),
         scale=f"28×28 critic, batch {cost['parameters']['batch']}, {p['backend']} on {p['device']}, {p['threads']} threads",
         profile=profile,
         runs=[cost["run"]],
-        numbers={f"width {width}": ratio.numbers() for width, ratio in ratios.items()},
+        numbers={f"width {width}": ratio.numbers() for width, ratio in ratios.items()}
+        | {
+            f"generator update, {_steps(c)}": {f"width {w}": ratio.numbers() for w, ratio in of.items()}
+            for c, of in updates.items()
+        },
     )
+
+
+def _range(ratios: dict[str, Interval]) -> str:
+    """The smallest and the largest of the ratios, each with its interval."""
+    ordered = sorted(ratios.values(), key=lambda ratio: ratio.mean)
+    return " to ".join(dict.fromkeys(ratio.text(2) for ratio in (ordered[0], ordered[-1])))
 
 
 def summary(comparison: dict[int, dict], ratios: dict[str, Interval], scale: str) -> Markdown:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
-__all__ = ["Interval", "epochs_to_reach", "mean_interval", "median_ratio"]
+__all__ = ["Interval", "epochs_to_reach", "log_slope", "mean_interval", "median_ratio"]
 
 
 class Interval(NamedTuple):
@@ -57,6 +58,32 @@ def median_ratio(a: ArrayLike, b: ArrayLike, *, seed: int = 0, level: float = 0.
         (ratios,), np.median, confidence_level=level, method="percentile", rng=np.random.default_rng(seed)
     )
     return Interval(float(np.median(ratios)), *map(float, result.confidence_interval))
+
+
+def log_slope(samples: Mapping[float, ArrayLike], *, seed: int = 0, level: float = 0.95) -> Interval:
+    """Least-squares slope of the logarithm of the samples' medians on that of their keys, a power law's exponent.
+
+    With the bootstrap (percentile) interval of samples drawn anew, each by itself. All keys and values are positive;
+    there are two keys at least.
+    """
+    x = np.log(list(samples))
+    x = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+
+    def slope(*columns, axis=-1):
+        return sum(weight * np.log(np.median(c, axis=axis)) for weight, c in zip(x, columns, strict=True))
+
+    arrays = [np.asarray(values, float) for values in samples.values()]
+    if min(array.size for array in arrays) < 2:
+        return Interval(float(slope(*arrays)), np.nan, np.nan)
+    result = scipy.stats.bootstrap(
+        arrays,
+        slope,
+        confidence_level=level,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    return Interval(float(slope(*arrays)), *map(float, result.confidence_interval))
 
 
 def epochs_to_reach(epochs: ArrayLike, values: ArrayLike, target: float) -> float:

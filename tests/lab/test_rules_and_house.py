@@ -123,6 +123,8 @@ def test_h7_needs_every_width(times, expected):
     provenance = {"backend": "tensorflow", "device": "cpu", "threads": 2}
     cost = {"run": "cost", "parameters": {"batch": 64}, "provenance": provenance}
     timed = {str(width): time * rng.normal(1, 0.05, size=40) for width, time in times.items()}
+    steps = {"spectral_norm": np.ones(40), "generator": np.ones(40)}
+    cost["seconds"] = {width: steps | {"gradient_penalty": t} for width, t in timed.items()}
     ratios = {width: statistics.median_ratio(t, np.ones(40)) for width, t in timed.items()}
     assert headline.verdict_h7(ratios, cost, profile="cpu").verdict == expected
     once = {width: statistics.median_ratio(t[:1], [1.0]) for width, t in timed.items()}
