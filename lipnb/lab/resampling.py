@@ -135,17 +135,20 @@ def table(measured: Correlations, others: Mapping[str, Correlations]) -> Table:
 
 def conclusion(measured: Correlations, others: Mapping[str, Correlations]) -> str:
     """Whether the rule's question, are all correlations clearly positive, gets the same answer from each bootstrap."""
-    everywhere = {"the runs": measured} | {DRAWN[name]: found for name, found in others.items()}
-    sides = {
-        name: [i.side for row in found.values() for i in row.values()] for name, found in everywhere.items()
+    everywhere = {"single runs": measured} | {DRAWN[name]: found for name, found in others.items()}
+    intervals = {
+        name: [i for row in found.values() for i in row.values()] for name, found in everywhere.items()
     }
-    told = "; ".join(
-        f"drawing {name}, {row.count(1)} of {len(row)} are clearly positive and {row.count(-1)} clearly negative"
-        for name, row in sides.items()
+    told = "; ".join(f"drawing {name}, {_counted(found)}" for name, found in intervals.items())
+    answers = {bool(found) and all(i.side == 1 for i in found) for found in intervals.values()}
+    same = "is the same each time" if len(answers) == 1 else "depends on what is drawn"
+    return f"{told[:1].upper()}{told[1:]}. The answer to the rule's question {same}"
+
+
+def _counted(found: Sequence[Interval]) -> str:
+    sides = [i.side for i in found]
+    width = np.median([i.high - i.low for i in found]) if found else math.nan
+    return (
+        f"{sides.count(1)} of {len(sides)} are clearly positive and {sides.count(-1)} clearly negative "
+        f"(median width {width:.2f})"
     )
-    answers = {bool(row) and all(side == 1 for side in row) for row in sides.values()}
-    return f"{told[:1].upper()}{told[1:]}. {_SAME if len(answers) == 1 else _OTHER}"
-
-
-_SAME = "The answer to the rule's question is the same each time"
-_OTHER = "The answer to the rule's question depends on what is drawn"

@@ -96,6 +96,9 @@ def test_table_and_conclusion_follow_the_numbers():
     assert table.rows[0][2:] == ["0.50 [0.10, 0.90]", "0.50 [0.20, 0.80]", "0.50 [-0.20, 0.90]"]
     assert resampling.conclusion(rule, {"seeds": same}).endswith("is the same each time")
     told = resampling.conclusion(rule, {"seeds": same, "methods": other})
-    assert "drawing whole methods, 0 of 1 are clearly positive and 0 clearly negative" in told
+    assert (
+        "drawing whole methods, 0 of 1 are clearly positive and 0 clearly negative (median width 1.10)"
+        in told
+    )
     assert told.endswith("depends on what is drawn")
     assert "0 of 0" in resampling.conclusion({}, {"seeds": {}})
