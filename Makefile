@@ -1,7 +1,8 @@
-# Every target sets up what it needs. JOBS, SEEDS ("0 1 2"), PROFILE (smoke, cpu, gpu), FULL=1 and DATASET can be given.
+# Every target sets up what it needs. JOBS (side by side: the cores' number, or 1 where they would share one GPU), SEEDS
+# ("0 1 2"), PROFILE (smoke, cpu, gpu), FULL=1 and DATASET can be given.
 SHELL := /bin/sh
 PROFILE ?= cpu
-JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+JOBS ?= $(if $(filter gpu,$(PROFILE)),1,$(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))
 FULL ?= 0
 PORT ?= 8000
 PYTHON ?= python3
@@ -17,7 +18,7 @@ help: ## print this list
 	@echo "make TARGET [PROFILE=cpu|smoke|gpu] [JOBS=$(JOBS)] [SEEDS=\"0 1 2\"] [FULL=1] [DATASET=cifar10|images]"
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
 
-reproduce: $(READY) ## every run, figure and page again, from the data; FULL=1: the side experiments too
+reproduce: $(READY) ## the core runs, figures, verdicts and pages again, from the data; FULL=1: all runs
 	$(PY) -m lipnb.lab.pipeline run
 smoke: $(READY) ## the whole path with tiny budgets, in build/smoke
 	PROFILE=smoke $(PY) -m lipnb.lab.pipeline run
@@ -25,7 +26,7 @@ book: $(READY) ## the pages from the recorded results, in build/book/html (no tr
 	RECORDED=1 $(PY) -m lipnb.lab.pipeline run
 verify: $(READY) ## fresh results beside the recorded ones, claim by claim; exit 1 where a verdict changed
 	$(PY) -m lipnb.lab.verify
-record: $(READY) ## keep this machine's results of PROFILE as the recorded ones
+record: $(READY) ## keep this machine's results of PROFILE as the recorded ones, unless one of those would be lost
 	$(PY) -m lipnb.lab.pipeline record
 test: $(READY) ## all tests, on TensorFlow and on every other backend that is installed
 	PYTHON=$(PY) sh tests/run

@@ -2,7 +2,7 @@
 
 ``python -m lipnb.lab.pipeline run`` plans and runs ``notebooks/Snakefile``; PROFILE, FULL, SEEDS, DATASET
 and RECORDED come from the environment, JOBS too. It can be stopped at any time: the same command goes on.
-``python -m lipnb.lab.pipeline record`` copies a profile's fresh results over the recorded ones.
+``python -m lipnb.lab.pipeline record`` copies a profile's fresh results over the recorded ones, unless some would be lost.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lipnb.lab import data, grid, paths, records
+from lipnb.lab import data, grid, paths, records, sources
 
 __all__ = ["record", "run", "set_aside"]
 
 STEPS_DONE = re.compile(r"^(\d+) of (\d+) steps \(", re.M)
 PLANNED = re.compile(r"^total\s+(\d+)$", re.M)
 FAILED_LOG = re.compile(r"^\s*log: (.+?) \(check log file", re.M)
+DEVICES = "import keras; print(keras.backend.backend(), *keras.distribution.list_devices())"
 
 
 def run(profile: str, *, recorded: bool, jobs: int, console: Console, dataset: str | None = None) -> int:
@@ -48,6 +49,8 @@ def run(profile: str, *, recorded: bool, jobs: int, console: Console, dataset: s
             console.print(f"{out.relative_to(paths.ROOT)} is in use by another make: wait for it or stop it.")
             return 2
         if not recorded:
+            if profile == "gpu" and (slow := _no_accelerator()):
+                console.print(slow, style="bold", highlight=False, markup=False)
             for path in set_aside(profile, grid.seeds_from(os.environ), dataset):
                 console.print(f"set aside (damaged, or not in the grid): {path.name}")
         return _snakemake(out, jobs, console)
@@ -60,6 +63,21 @@ def _missing(dataset: str) -> str:
     except OSError as error:
         return str(error)
     return ""
+
+
+def _no_accelerator() -> str:
+    """A warning where Keras's backend finds nothing but processors, empty otherwise.
+
+    Asked in a process of its own, which lets go of an accelerator's memory as it ends.
+    """
+    done = subprocess.run([sys.executable, "-c", DEVICES], cwd=paths.ROOT, capture_output=True, text=True)
+    backend, *devices = done.stdout.split() or ["Keras"]
+    if any(not device.startswith("cpu") for device in devices):
+        return ""
+    return (
+        f"WARNING: PROFILE=gpu, but {backend} finds no accelerator here: every run will be on the processor, and take very "
+        'long. "On a GPU" in book/reproducing.md says what to install.'
+    )
 
 
 def set_aside(profile: str, seeds: list[int] | None, dataset: str | None = None) -> list[Path]:
@@ -80,12 +98,23 @@ def set_aside(profile: str, seeds: list[int] | None, dataset: str | None = None)
 
 
 def record(profile: str, console: Console) -> int:
-    """Put the fresh runs and verdicts of ``profile`` in the place of the recorded ones, experiment by experiment."""
+    """Put the fresh runs and verdicts of ``profile`` in the place of the recorded ones, experiment by experiment.
+
+    Refused, with nothing changed, where that would lose a recorded run that is in the grid, or a settled verdict.
+    """
     fresh, recorded = paths.runs(profile, fresh=True), paths.runs(profile)
     made = [paths.build(profile) / name for name in ("verdicts.json", "headline.png")]
     set_aside(profile, grid.seeds_from(os.environ))
     if not any(fresh.rglob("*.json")) or not all(path.exists() for path in made) or _lacking(profile, fresh):
         console.print(f"nothing whole to record: run `make reproduce PROFILE={profile}` first.")
+        return 1
+    if lost := _lost(profile, fresh, recorded):
+        console.print(
+            f"nothing is recorded, for {len(lost)} recorded result{'s' * (len(lost) > 1)} would be lost: {', '.join(lost[:3])}"
+            f"{', …' * (len(lost) > 3)}. Make them here first: make reproduce PROFILE={profile} FULL=1",
+            highlight=False,
+            markup=False,
+        )
         return 1
     beside = recorded.with_name(f".{profile}.partial")
     shutil.rmtree(beside, ignore_errors=True)
@@ -97,8 +126,8 @@ def record(profile: str, console: Console) -> int:
     shutil.rmtree(recorded, ignore_errors=True)
     os.replace(beside, recorded)
     if profile == "cpu":  # the book's verdicts are those of the profile that anyone can run again
-        for path in made:
-            shutil.copyfile(path, paths.RECORDED / path.name)
+        _record_verdicts()
+        shutil.copyfile(made[1], paths.RECORDED / made[1].name)
     console.print(
         f"recorded {sum(1 for _ in recorded.rglob('*.json'))} runs in {recorded.relative_to(paths.ROOT)}"
     )
@@ -113,6 +142,36 @@ def _lacking(profile: str, fresh: Path) -> list[grid.Run]:
         if (fresh / run.experiment).is_dir()
     ]
     return [run for run in wanted if not (fresh / run.experiment / f"{run.name}.json").exists()]
+
+
+def _lost(profile: str, fresh: Path, recorded: Path) -> list[str]:
+    """What recording would lose: runs of the grid that are recorded and were not made here, verdicts that are open here."""
+    lost = [
+        f"{run.experiment}/{run.name}"
+        for run in grid.runs(profile, full=True)
+        if (recorded / run.experiment / f"{run.name}.json").exists()
+        and (fresh / run.experiment).is_dir()  # experiments that are not there stay as they are
+        and not (fresh / run.experiment / f"{run.name}.json").exists()
+    ]
+    if profile == "cpu":
+        old, new = (_verdicts(folder) for folder in (paths.RECORDED, paths.build(profile)))
+        open_here = [claim for claim in old if new.get(claim, {}).get("verdict", "open") == "open"]
+        lost += [f"the verdict on {claim}" for claim in open_here if old[claim]["verdict"] != "open"]
+    return lost
+
+
+def _record_verdicts() -> None:
+    """Record the fresh verdicts; one that rests on recorded runs says nothing new, and the recorded one stays."""
+    old, new = _verdicts(paths.RECORDED), _verdicts(paths.build("cpu"))
+    kept = {claim: old[claim] for claim, record in new.items() if sources.stands_in(record) and claim in old}
+    beside = paths.RECORDED / ".verdicts.json.partial"
+    beside.write_text(json.dumps(new | kept, indent=1) + "\n")
+    os.replace(beside, paths.RECORDED / "verdicts.json")
+
+
+def _verdicts(folder: Path) -> dict[str, dict]:
+    path = folder / "verdicts.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _snakemake(out: Path, jobs: int, console: Console) -> int:
@@ -147,6 +206,10 @@ def _snakemake(out: Path, jobs: int, console: Console) -> int:
         return 1
     shown = next((path for path in (out / "html" / "index.html", out / "chapters") if path.exists()), out)
     console.print(f"done: open {shown.relative_to(paths.ROOT)}")
+    if shown.name == "chapters":
+        console.print(
+            "Their captions describe the recorded runs, which were on Fashion-MNIST.", highlight=False
+        )
     return 0
 
 
@@ -223,7 +286,9 @@ def main() -> int:
         return 2
     if recording:
         return record(profile, console)
-    jobs = int(os.environ.get("JOBS", os.cpu_count() or 1))
+    jobs = int(
+        os.environ.get("JOBS", 1 if profile == "gpu" else os.cpu_count() or 1)
+    )  # one process on one GPU
     return run(profile, recorded=recorded, jobs=jobs, console=console, dataset=dataset)
 
 

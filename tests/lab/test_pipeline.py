@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import os
 import shutil
 import subprocess
 
@@ -87,6 +88,39 @@ def test_records_of_seeds_that_were_asked_for_stay(project):
     assert [path.stem for path in pipeline.set_aside("cpu", None)] == ["rate1-seed7"]
 
 
+@pytest.mark.parametrize(
+    ("profile", "answer", "warned"),
+    [
+        ("gpu", "jax gpu:0 gpu:1\n", False),
+        ("gpu", "tensorflow cpu:0\n", True),
+        ("gpu", "", True),  # Keras could not be asked
+        ("cpu", "tensorflow cpu:0\n", False),
+    ],
+)
+def test_the_gpu_profile_without_an_accelerator_is_warned_of(
+    project, console, monkeypatch, profile, answer, warned
+):
+    (project / "grid.yaml").write_text(
+        GRID.replace("cpu: {}", "cpu: {}, gpu: {}").replace("cpu: [0, 1]", "cpu: [0], gpu: [0]")
+    )
+    monkeypatch.setattr(pipeline, "_snakemake", lambda *arguments: 0)
+    monkeypatch.setattr(
+        pipeline.subprocess,
+        "run",
+        lambda *a, **k: subprocess.CompletedProcess(a, int(not answer), answer, ""),
+    )
+    assert pipeline.run(profile, recorded=False, jobs=1, console=console) == 0
+    assert console.file.getvalue().count("finds no accelerator") == warned
+
+
+def test_keras_is_asked_for_its_devices_on_this_machine(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert pipeline._no_accelerator().startswith(
+        "WARNING: PROFILE=gpu, but tensorflow finds no accelerator here"
+    )
+
+
 # What it shows -------------------------------------------------------------------------------------------
 
 LOG = """Building DAG of jobs...
@@ -167,7 +201,7 @@ def test_whole_results_take_the_place_of_the_recorded_ones(project, console):
     assert [r["run"] for r in records.read(old, "tuning")] == ["kept"]
     assert records.damaged(old) == []
     assert list(paths.RECORDED.rglob(".*")) == []
-    assert (paths.RECORDED / "verdicts.json").read_text() == "{}"
+    assert json.loads((paths.RECORDED / "verdicts.json").read_text()) == {}
     assert (paths.RECORDED / "headline.png").read_bytes() == b"picture"
 
 
@@ -188,6 +222,52 @@ def test_results_that_are_not_whole_are_not_recorded(project, console, lacking):
 def test_without_any_result_nothing_is_recorded(project, console):
     assert pipeline.record("cpu", console) == 1
     assert not paths.RECORDED.exists()
+
+
+def snapshot(folder) -> dict:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_recorded_runs_that_were_not_made_again_are_not_lost(project, console):
+    records.write(paths.runs("cpu") / "headline", "rate3-seed0", {"of": "the full grid"})
+    make_runs(project, WHOLE)
+    before = snapshot(paths.RECORDED)
+    assert pipeline.record("cpu", console) == 1
+    said = console.file.getvalue()
+    assert "1 recorded result would be lost: headline/rate3-seed0." in said
+    assert "make reproduce PROFILE=cpu FULL=1" in said
+    assert snapshot(paths.RECORDED) == before
+    make_runs(project, [*WHOLE, "rate3-seed0"])
+    assert pipeline.record("cpu", console) == 0
+    assert [r["run"] for r in records.read(paths.runs("cpu"), "headline")] == [*WHOLE, "rate3-seed0"]
+
+
+def test_a_settled_verdict_is_not_lost(project, console):
+    paths.RECORDED.mkdir(parents=True)
+    settled = {"G7": {"verdict": "supported"}, "H6": {"verdict": "open"}}
+    (paths.RECORDED / "verdicts.json").write_text(json.dumps(settled))
+    make_runs(project, WHOLE)
+    fresh = paths.build("cpu") / "verdicts.json"
+    for verdicts in ({}, settled | {"G7": {"verdict": "open"}}):
+        fresh.write_text(json.dumps(verdicts))
+        before = snapshot(paths.RECORDED)
+        assert pipeline.record("cpu", console) == 1
+        assert snapshot(paths.RECORDED) == before
+    assert console.file.getvalue().count("1 recorded result would be lost: the verdict on G7.") == 2
+    fresh.write_text(json.dumps(settled | {"G7": {"verdict": "not supported"}}))
+    assert pipeline.record("cpu", console) == 0
+    assert json.loads((paths.RECORDED / "verdicts.json").read_text())["G7"]["verdict"] == "not supported"
+
+
+def test_a_verdict_that_rests_on_recorded_runs_leaves_the_recorded_one(project, console):
+    paths.RECORDED.mkdir(parents=True)
+    old = {"G7": {"verdict": "supported", "profile": "cpu"}, "H6": {"verdict": "open"}}
+    (paths.RECORDED / "verdicts.json").write_text(json.dumps(old))
+    make_runs(project, WHOLE)
+    new = {"G7": {"verdict": "supported", "profile": "cpu (recorded)"}, "H6": {"verdict": "supported"}}
+    (paths.build("cpu") / "verdicts.json").write_text(json.dumps(new))
+    assert pipeline.record("cpu", console) == 0
+    assert json.loads((paths.RECORDED / "verdicts.json").read_text()) == {"G7": old["G7"], "H6": new["H6"]}
 
 
 def test_another_profile_s_verdicts_are_not_the_book_s(project, console):
@@ -253,3 +333,20 @@ def test_make_plans_each_target_in_a_path_with_spaces(tmp_path, target):
     assert (result.returncode, result.stderr) == (0, "")
     assert ".venv/bin/python" in result.stdout
     assert str(tmp_path) not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("profile", "given", "jobs"), [("gpu", None, "1"), ("cpu", None, None), ("gpu", "3", "3")]
+)
+def test_runs_share_a_processor_but_not_a_gpu_unless_asked(profile, given, jobs):
+    words = [
+        "make",
+        "--no-print-directory",
+        "help",
+        f"PROFILE={profile}",
+        *([f"JOBS={given}"] if given else []),
+    ]
+    said = subprocess.run(
+        words, cwd=paths.ROOT, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}
+    )
+    assert f"[JOBS={jobs or len(os.sched_getaffinity(0))}]" in said.stdout
