@@ -63,10 +63,10 @@ def build(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         source = Path(scratch).resolve() / "source"
         shutil.copytree(book, source, ignore=NOT_PAGES)
-        _add_chapters(chapters, source, repository)
+        parameters = _add_chapters(chapters, source, repository)
         _add_generated(verdicts, book, source)
         _add_vendored(source)
-        _configure(source / "_config.yml", repository)
+        _configure(source / "_config.yml", repository, pages.built_from(parameters))
         html = _jupyter_book(source)
         if check and (problems := links.problems(html)):
             raise ValueError(
@@ -92,11 +92,15 @@ def _check_chapters(chapters: Path, book: Path) -> None:
         )
 
 
-def _add_chapters(chapters: Path, source: Path, repository: str) -> None:
+def _add_chapters(chapters: Path, source: Path, repository: str) -> list[dict[str, Any]]:
+    """Put the chapters among the pages; returns the parameters that papermill executed each with."""
     (source / "notebooks").mkdir()
+    parameters = []
     for path in sorted(chapters.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
+        parameters.append(notebook.metadata.get("papermill", {}).get("parameters", {}))
         nbformat.write(_cleaned(notebook, repository), source / "notebooks" / path.name)
+    return parameters
 
 
 def _cleaned(notebook: nbformat.NotebookNode, repository: str) -> nbformat.NotebookNode:
@@ -144,8 +148,10 @@ def _add_vendored(source: Path) -> None:
     (source / "_extra" / ".nojekyll").touch()
 
 
-def _configure(path: Path, repository: str) -> None:
+def _configure(path: Path, repository: str, notice: str) -> None:
     config: dict[str, Any] = yaml.safe_load(path.read_text())
+    if notice:
+        config["html"]["announcement"] = notice
     if repository:
         url = f"https://github.com/{repository}"
         config["repository"] = {"url": url, "path_to_book": "_sources", "branch": "gh-pages"}
@@ -160,8 +166,11 @@ def _configure(path: Path, repository: str) -> None:
 
 def _jupyter_book(source: Path) -> Path:
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(source), "--path-output", str(source.parent)]
+    strict = ["-W", "--all", "--keep-going", "--quiet"]
+    # lipnb is imported for its docstrings alone: no backend has to load.
+    environment = {**os.environ, "KERAS_BACKEND": "numpy"}
     result = subprocess.run(
-        [*command, "-W", "--all", "--keep-going", "--quiet"], cwd=source.parent, stdout=subprocess.DEVNULL
+        [*command, *strict], cwd=source.parent, stdout=subprocess.DEVNULL, env=environment
     )
     if result.returncode:
         raise RuntimeError(

@@ -70,9 +70,23 @@ def test_without_a_repository_there_is_nothing_to_launch(minimal, monkeypatch):
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     out = site.build(minimal / "chapters", minimal / "verdicts.json", minimal / "html", book=minimal / "book")
     page = (out / "notebooks" / "x.html").read_text()
+    assert "was built from" not in page
     assert "colab" not in page
     assert "mybinder" not in page
     assert 'href="../_sources/notebooks/x.ipynb"' in page
+
+
+def test_a_build_from_other_runs_says_so_on_every_page(minimal):
+    path = minimal / "chapters" / "x.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.papermill["parameters"] = {"profile": "smoke", "fresh": True}
+    nbformat.write(notebook, path)
+    out = site.build(minimal / "chapters", minimal / "verdicts.json", minimal / "html", book=minimal / "book")
+    for page in ("index.html", "claims.html", "notebooks/x.html"):
+        (banner,) = re.findall(
+            r'<aside class="bd-header-announcement".*?</aside>', (out / page).read_text(), re.S
+        )
+        assert "built from this machine’s <code>smoke</code> runs" in banner
 
 
 def test_warnings_fail_the_build_and_leave_the_site_before_it(minimal, capfd):
