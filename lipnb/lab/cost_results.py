@@ -84,7 +84,7 @@ def slope_rows(cost: Record) -> list[list[str]]:
     for axis, points in _axes(cost).items():
         for name, top, below in SLOPES:
             measured = log_slope({x: _quotient(shape["seconds"], top, below) for x, shape in points.items()})
-            counted = {
+            counted: dict[float, list[float]] = {
                 x: [_count(shape, top) / (_count(shape, below) if below else 1)]
                 for x, shape in points.items()
             }
