@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lipnb.lab import verdicts
+from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import Interval
 from lipnb.lab.supervised_results import (
     COUNTED,
@@ -227,7 +228,7 @@ def verdict_f2(
 def _extremes(measured: Mapping[Setting, Mapping[tuple[str, str], Interval]]) -> str:
     """The smallest and the largest advantage of the comparisons, in percentage points, and where."""
     found = [
-        (100 * np.array(i), f"{measure} against {_short(rival)}, {setting.label}")
+        (100 * np.array(i), f"{measure} against {LABELS[rival]}, {setting.label}")
         for setting, row in measured.items()
         for (rival, measure), i in row.items()
         if np.isfinite(i.mean)
