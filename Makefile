@@ -29,7 +29,7 @@ verify: $(READY) ## fresh results beside the recorded ones, claim by claim; exit
 record: $(READY) ## keep this machine's results of PROFILE as the recorded ones, unless one of those would be lost
 	$(PY) -m lipnb.lab.pipeline record
 test: $(READY) ## all tests, on TensorFlow and on every other backend that is installed
-	PYTHON=$(PY) sh tests/run
+	$(PY) tests/run.py
 bench: $(READY) ## speed as ratios, beside the peers that are installed; wants the machine for itself
 	$(PY) tests/bench/run.py $(BENCH)
 lint: $(READY) ## formatting, lint and types of code and notebooks; the lock is up to date

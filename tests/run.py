@@ -1,0 +1,99 @@
+"""What `make test` runs: the whole path in small, then every test; beside them, the library on the other backends.
+
+The other backends fill the moments in which the rest leaves a core idle; what they print comes at the end.
+REQUIRE_BACKENDS="jax torch" makes a backend that is not installed a failure, as in continuous integration.
+SLOW=1 adds the library's tests that take minutes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+OTHERS = ("jax", "torch")
+PYTEST = (sys.executable, "-m", "pytest", "-q")
+
+
+def run(*command: str, **variables: str) -> None:
+    """Run a command, shown first; CalledProcessError where it fails."""
+    print("==", *(f"{key}={value}" for key, value in variables.items()), *command, flush=True)
+    subprocess.run(command, env=os.environ | variables, check=True)
+
+
+def installed(backend: str) -> bool:
+    """Whether the package can be imported."""
+    return importlib.util.find_spec(backend) is not None
+
+
+def here() -> None:
+    """The smoke book, then all tests on TensorFlow; that book is the site which the browser tests open."""
+    run(sys.executable, "-m", "lipnb.lab.pipeline", "run", PROFILE="smoke")
+    run(*PYTEST, "-n", "2", "tests", LIPNB_SITE="build/smoke/html", KERAS_BACKEND="tensorflow")
+    if os.environ.get("SLOW"):
+        run(*PYTEST, "-n", "2", "-m", "slow", "tests/core", KERAS_BACKEND="tensorflow")
+
+
+def elsewhere() -> None:
+    """The library's tests on every other backend that is installed.
+
+    JAX compiles every shape anew: layers of many shapes are left to the others, and it goes without most optimizations,
+    which takes half the time.
+    """
+    for backend in OTHERS:
+        chosen = "not lab and not slow and not once" + (" and not shapes" if backend == "jax" else "")
+        if installed(backend):
+            run(
+                *PYTEST, "-m", chosen, "tests/core", KERAS_BACKEND=backend, JAX_DISABLE_MOST_OPTIMIZATIONS="1"
+            )
+        else:
+            print(f"== NOT TESTED on {backend}: not installed (see book/contributing.md)", flush=True)
+
+
+@contextmanager
+def beside() -> Iterator[None]:
+    """:func:`elsewhere` in a process of its own, awaited and shown at the end; ended with this one if that fails first."""
+    with tempfile.TemporaryFile() as out:
+        other = subprocess.Popen(
+            (sys.executable, __file__, "elsewhere"), stdout=out, stderr=out, start_new_session=True
+        )
+        try:
+            yield
+            code = other.wait()
+        finally:
+            if other.poll() is None:
+                os.killpg(other.pid, signal.SIGTERM)
+                other.wait()
+            out.seek(0)
+            sys.stdout.write(out.read().decode(errors="replace"))
+    if code:
+        sys.exit(f"== the tests on another backend failed with status {code}")
+
+
+def main() -> None:
+    """Everything, or only what the other backends need (``elsewhere``)."""
+    os.environ["OMP_NUM_THREADS"] = (
+        "1"  # processes side by side: more threads than cores would only wait for each other
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        if sys.argv[1:] == ["elsewhere"]:
+            return elsewhere()
+        missing = [b for b in os.environ.get("REQUIRE_BACKENDS", "").split() if not installed(b)]
+        if missing:
+            sys.exit(
+                f"== lipnb must be tested on these backends, which are not installed: {', '.join(missing)}"
+            )
+        with beside():
+            here()
+    except subprocess.CalledProcessError as failed:
+        sys.exit(failed.returncode)
+
+
+if __name__ == "__main__":
+    main()
