@@ -6,6 +6,8 @@ Euclidean. ``lipnb.lab``, which the book's experiments are built on, is not impo
 
 from importlib import import_module
 
+from lipnb.registration import register, register_with_keras
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -27,6 +29,7 @@ def __getattr__(name: str) -> object:
     """Import a public name on first use: Keras takes seconds to load, and the lab's tools do without it."""
     if name not in _HOME:
         raise AttributeError(f"module 'lipnb' has no attribute {name!r}")
+    register()
     value = getattr(import_module(f"lipnb.{_HOME[name]}"), name)
     globals()[name] = value
     return value
@@ -34,3 +37,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+register_with_keras()
