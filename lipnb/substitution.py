@@ -17,7 +17,8 @@ class Substitution(keras.StatelessScope):
 
     A plain ``StatelessScope`` would hide the scope around it, for Keras consults the innermost alone, and drop
     what is assigned inside. Here reads, assignments and losses are handed on to the scope around this one (as
-    under ``fit`` on JAX) or, where there is none, kept for ``finish``.
+    under ``fit`` on JAX). Where there is none, an assignment is made at once, for in a loop in TensorFlow's graph it
+    can be made at no other place, and losses are kept for ``finish``.
 
     Parameters
     ----------
@@ -28,7 +29,6 @@ class Substitution(keras.StatelessScope):
     def __init__(self, values: Sequence[tuple[keras.Variable, Tensor]]) -> None:
         super().__init__(collect_losses=True)
         self.substitutes = {id(variable): value for variable, value in values}
-        self.updates: dict[int, tuple[keras.Variable, Tensor]] = {}
 
     def __enter__(self) -> Substitution:
         super().__enter__()
@@ -38,24 +38,24 @@ class Substitution(keras.StatelessScope):
         return self
 
     def get_current_value(self, variable: keras.Variable) -> Tensor | None:
-        """The substitute, else what the scope around says, else what was assigned inside."""
+        """The substitute, else what the scope around says, else None: the variable's own value."""
         if id(variable) in self.substitutes:
             return self.substitutes[id(variable)]
         if self.original_scope is not None:
             return self.original_scope.get_current_value(variable)
-        return self.updates.get(id(variable), (variable, None))[1]
+        return None
 
     def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
-        """Hand on an assignment, or keep it."""
-        if self.original_scope is not None:
-            self.original_scope.add_update(update)
-        else:
-            self.updates[id(update[0])] = update
+        """Assign as if this scope were not there."""
+        variable, value = update
+        self.__exit__()
+        try:
+            variable.assign(value)
+        finally:
+            self.__enter__()
 
     def finish(self, layer: keras.Layer) -> None:
-        """Once outside: make the kept assignments, and add the kept losses to ``layer``."""
+        """Once outside: add the kept losses to ``layer``."""
         if self.original_scope is None:
-            for variable, value in self.updates.values():
-                variable.assign(value)
             for loss in self.losses:
                 layer.add_loss(loss)
