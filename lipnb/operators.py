@@ -73,9 +73,12 @@ def kernel_map(owner: keras.Layer, kernel: keras.Variable, operator: bool) -> Ke
 
 
 def singular_value(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """max over blocks of ⟨u, Wv⟩, a scalar; its gradient with respect to W is uvᵀ of the largest block."""
+    """max over blocks of |⟨u, Wv⟩|, a scalar; its gradient with respect to W is ±uvᵀ of the largest block.
+
+    Iteration leaves ⟨u, Wv⟩ ≥ 0; a kernel that has changed since, its sign for one, may not.
+    """
     product = u * mapping.forward(kernel, v)
-    return ops.max(ops.sum(product, axis=_per_block(product)))
+    return ops.max(ops.abs(ops.sum(product, axis=_per_block(product))))
 
 
 def iterate(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor, n_iter: int) -> tuple[Tensor, Tensor]:
