@@ -1,4 +1,4 @@
-"""Gradients and compilation, the same three functions on TensorFlow, JAX and PyTorch.
+"""Gradients and compilation, the same functions on TensorFlow, JAX and PyTorch.
 
 This is the only file of lipnb that knows which backend Keras runs on. Training and measuring code is
 written once, as ordinary stateful Keras (layers called, variables assigned, ``optimizer.apply``), and
@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-__all__ = ["compile_step", "input_gradient", "value_and_grad"]
+__all__ = ["compile_step", "input_gradient", "is_concrete", "value_and_grad"]
 
 Tensor = Any
 Variables = Sequence[keras.Variable]
@@ -91,6 +92,13 @@ def compile_step(step: Callable, state: Variables, *, jit_compile: bool = False)
     return _per_backend(_compile_tf, _compile_jax, _compile_torch)(step, list(state), jit_compile)
 
 
+def is_concrete(x: Tensor) -> bool:
+    """Whether the tensor's entries are known now: not while a graph is traced or shapes are inferred."""
+    if isinstance(x, np.ndarray):
+        return True
+    return _per_backend(_is_concrete_tf, _is_concrete_jax, _is_concrete_torch)(x)
+
+
 def _per_backend(tensorflow: Callable, jax: Callable, torch: Callable) -> Callable:
     return {"tensorflow": tensorflow, "jax": jax, "torch": torch}[keras.backend.backend()]
 
@@ -122,6 +130,10 @@ def _input_gradient_tf(f, x):
         tape.watch(x)
         total = tf.reduce_sum(f(x))
     return tape.gradient(total, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+
+def _is_concrete_tf(x):
+    return hasattr(x, "numpy")
 
 
 def _compile_tf(step, state, jit_compile):
@@ -158,6 +170,12 @@ def _input_gradient_jax(f, x):
     import jax
 
     return jax.grad(lambda x: ops.sum(f(x)))(x)
+
+
+def _is_concrete_jax(x):
+    import jax
+
+    return not isinstance(x, jax.core.Tracer)
 
 
 def _compile_jax(step, state, jit_compile):
@@ -210,6 +228,10 @@ def _input_gradient_torch(f, x):
             return torch.zeros_like(x)
         (gradient,) = torch.autograd.grad(total, x, create_graph=True, allow_unused=True)
     return torch.zeros_like(x) if gradient is None else gradient
+
+
+def _is_concrete_torch(x):
+    return x.device.type != "meta"
 
 
 def _compile_torch(step, state, jit_compile):

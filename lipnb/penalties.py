@@ -34,7 +34,8 @@ def gradient_penalty(
     critic
         Built Keras model or layer, called with ``training=False`` (so no batch-norm statistics and no stored
         vectors change), or any function of a batch. It must treat samples independently (no batch norm with
-        batch statistics), or ‖g‖ is not the gradient norm of one sample.
+        batch statistics), or ‖g‖ is not the gradient norm of one sample. Call a critic with
+        ``SpectralNormalization`` in training first: a penalty before that sees its kernels with the old u and v.
     real, fake
         Floating-point batches (batch, ...), of one shape for ``between`` and of one sample's shape else; of two
         dtypes (a generator in half precision) the wider is taken.

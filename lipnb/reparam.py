@@ -8,7 +8,7 @@ see one kernel, so u must not advance at each call; and no hook tells a layer th
 The stored pair itself tells: after an update u = Wv/‖Wv‖, so a training call that finds this still true (to
 rounding) knows that W has not moved and uses u, v as they are; a call that finds it broken advances them by
 ``n_iter`` iterations and stores them. The first training call after an optimizer step advances, the others
-agree with it. Inference uses the stored pair and stores nothing.
+agree with it. Inference uses the stored pair and stores nothing: in a loss, let the training calls come first.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from lipnb.autodiff import is_concrete
 from lipnb.checks import check_choice, check_count, check_flag
 from lipnb.operators import advance, iterate, kernel_map, singular_value, start_vectors
 from lipnb.wrapper import KernelNormalization, Target, wide_dtype
@@ -66,7 +67,9 @@ class SpectralNormalization(KernelNormalization):
 
     State
     -----
-    u and v for each kernel, not trainable, saved with the model. ``trainable=False`` freezes W, u, v.
+    u and v for each kernel, not trainable, saved with the model. ``trainable=False`` freezes W, u, v. The first call
+    with ``training=True`` after an optimizer step moves them on, so in one loss let the training call come first: a
+    call at inference before it, such as that of :class:`lipnb.gradient_penalty`, sees the kernel with the old u and v.
 
     Guarantee
     ---------
@@ -83,8 +86,9 @@ class SpectralNormalization(KernelNormalization):
     ------
     ValueError, TypeError
         For bad arguments, a recurrent cell (wrap the layer around it); at build, for a layer without such
-        weights, weights that are empty, of rank 1, of an integer dtype or with LoRA, and for ``operator``
-        without a static input size; for reading kernels of a layer that is not built.
+        weights, weights that are empty, not finite, of rank 1 or of an integer dtype, for ``operator`` without a
+        static input size; for reading kernels of a layer that is not built; for a layer that was quantized or
+        given LoRA, which is for the plain layer that ``to_plain()`` returns.
 
     Source
     ------
@@ -153,7 +157,7 @@ class SpectralNormalization(KernelNormalization):
                 aggregation="only_first_replica",  # all replicas compute the same
             )
 
-        return Target(kernel, mapping, vector("u", 0), vector("v", 1))
+        return Target(owner, kernel, mapping, vector("u", 0), vector("v", 1))
 
     def _size(self, target: Target, kernel: Tensor, update: bool) -> Tensor:
         u, v = _vectors(target)
@@ -228,7 +232,7 @@ def _vectors(target: Target) -> tuple[Tensor, Tensor]:
 
 def _taped(function: Callable[[], Tensor], value: Tensor) -> Tensor:
     """``function()``. TensorFlow pauses gradient tapes on the thread that initialises a variable: use another."""
-    if keras.backend.backend() != "tensorflow" or not hasattr(value, "numpy"):
+    if keras.backend.backend() != "tensorflow" or not is_concrete(value):
         return function()
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()

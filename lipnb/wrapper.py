@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from lipnb.autodiff import is_concrete
 from lipnb.checks import check_flag, check_positive
 from lipnb.substitution import Substitution
 
@@ -23,6 +25,7 @@ KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel",
 class Target:
     """A kernel to normalise, and for spectral normalisation the map it stands for with its two vectors."""
 
+    owner: keras.Layer
     kernel: keras.Variable
     mapping: Any = None  # a KernelMap
     u: Any = None  # variables
@@ -63,21 +66,23 @@ class KernelNormalization(keras.layers.Wrapper):
         self._targets = _Hidden()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the layer; one whose ``build`` wants several shapes (attention) is built by a symbolic call."""
-        if not self.layer.built and _n_required(self.layer.build) > 1:
+        """Call the layer; one that ``build`` cannot build from one shape is built by a symbolic call."""
+        if not self.built and (_wants_shapes(self.layer) or _wants_call(self.layer)):
             with keras.name_scope(self.name):
                 self.layer(*_symbolic(args), **_symbolic(kwargs))
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Any = None) -> None:
         """Build the wrapped layer and find its kernels."""
+        _call_where_wanted(self.layer, input_shape)
         super().build(input_shape)
         found = _find_weights(self.layer, self.weight_names)
         self._targets = _Hidden(tuple(self._target(i, *pair) for i, pair in enumerate(found)))
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """The wrapped layer's output with normalised kernels."""
-        scope = Substitution([(t.kernel, self._normalized(t, bool(training))) for t in self._targets.items])
+        targets = self._built_targets()
+        scope = Substitution([(t.kernel, self._normalized(t, bool(training))) for t in targets])
         with scope:
             outputs = self.layer(inputs, *args, **kwargs)
         scope.finish(self)
@@ -100,8 +105,9 @@ class KernelNormalization(keras.layers.Wrapper):
     def to_plain(self) -> keras.Layer:
         """A copy of the wrapped layer that holds the normalised weights as its own: the same function."""
         values = {id(t.kernel): self._normalized(t, False) for t in self._built_targets()}
-        layer = type(self.layer).from_config(self.layer.get_config())
-        layer.build_from_config(self.layer.get_build_config())
+        layer, config = type(self.layer).from_config(self.layer.get_config()), self.layer.get_build_config()
+        _call_where_wanted(layer, (config or {}).get("input_shape"))
+        layer.build_from_config(config)
         for new, old in zip(layer.variables, self.layer.variables, strict=True):
             new.assign(ops.copy(values.get(id(old), old.value)))  # JAX may donate, and delete, shared arrays
         return layer
@@ -126,6 +132,8 @@ class KernelNormalization(keras.layers.Wrapper):
     def _built_targets(self) -> tuple[Target, ...]:
         if not self.built:
             raise ValueError(f"The layer must be built or called first. Received: {self.name!r}, not built")
+        for target in self._targets.items:
+            _check_plain(target.owner)
         return self._targets.items
 
     def _normalized(self, target: Target, training: bool) -> Tensor:
@@ -136,7 +144,7 @@ class KernelNormalization(keras.layers.Wrapper):
         return ops.cast(kernel * factor, target.kernel.dtype)
 
     def _target(self, index: int, owner: keras.Layer, kernel: keras.Variable) -> Target:
-        return Target(kernel)
+        return Target(owner, kernel)
 
     def _size(self, target: Target, kernel: Tensor, update: bool) -> Tensor:
         raise NotImplementedError
@@ -148,8 +156,8 @@ def _find_weights(
     """(owner, variable) of every weight in the layer and its sublayers whose name is among ``names``."""
     wanted, seen, found = set(names or KERNELS), set(), {}
     for owner in layer._flatten_layers():
-        for attribute, value in vars(owner).items():
-            if isinstance(value, keras.Variable) and wanted & {value.name, attribute}:
+        for attribute, value in _own_weights(owner):
+            if wanted & {value.name, attribute}:
                 found[id(value)] = (owner, _checked(owner, value))
                 seen |= {value.name, attribute}
     missing = sorted(wanted - seen)
@@ -161,6 +169,14 @@ def _find_weights(
     return list(found.values())
 
 
+def _own_weights(owner: keras.Layer) -> list[tuple[str, keras.Variable]]:
+    """(attribute, variable) of the layer's own weights; what it keeps in a list or dictionary has its name alone."""
+    attributes = [(name, value) for name, value in vars(owner).items() if isinstance(value, keras.Variable)]
+    known = {id(value) for _, value in attributes}
+    kept = [*owner._trainable_variables, *owner._non_trainable_variables]
+    return attributes + [(value.name, value) for value in kept if id(value) not in known]
+
+
 def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"weight_names must be a sequence of names. Received: {names!r}")
@@ -170,23 +186,46 @@ def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _checked(owner: keras.Layer, kernel: keras.Variable) -> keras.Variable:
+    _check_plain(owner)
     if "float" not in kernel.dtype:
         raise TypeError(f"A kernel must be floating point. Received: {kernel.path!r} of dtype {kernel.dtype}")
     if 0 in kernel.shape:
         raise ValueError(f"A kernel must not be empty. Received: {kernel.path!r} of shape {kernel.shape}")
-    if getattr(owner, "lora_enabled", False):
-        raise ValueError(
-            f"A layer with LoRA cannot be normalised. Received: {owner.name!r}, whose LoRA is enabled"
-        )
+    value = ops.convert_to_tensor(kernel.value)
+    if is_concrete(value) and not np.isfinite(ops.convert_to_numpy(value)).all():
+        raise ValueError(f"A kernel must be finite. Received: {kernel.path!r} with NaN or infinite entries")
     return kernel
+
+
+def _check_plain(owner: keras.Layer) -> None:
+    """Both compute with another kernel than the one that is substituted: a normalised layer would not be one."""
+    mode = getattr(owner, "quantization_mode", None)
+    if mode is not None or getattr(owner, "lora_enabled", False):
+        raise ValueError(
+            "A layer with quantization or LoRA cannot be normalised: give it to the plain layer that to_plain() "
+            f"returns. Received: {owner.name!r} with {'LoRA' if mode is None else mode}"
+        )
 
 
 def wide_dtype(kernel: keras.Variable) -> str:
     return "float64" if kernel.dtype == "float64" else "float32"
 
 
-def _n_required(function: Any) -> int:
-    return sum(p.default is p.empty for p in inspect.signature(function).parameters.values())
+def _wants_shapes(layer: keras.Layer) -> bool:
+    """Whether ``build`` takes several shapes, as that of attention does."""
+    parameters = inspect.signature(layer.build).parameters.values()
+    return not layer.built and sum(p.default is p.empty for p in parameters) > 1
+
+
+def _wants_call(layer: keras.Layer) -> bool:
+    """Whether a call alone builds the sublayers, ``build`` being Keras's own, which builds none."""
+    default = type(layer).build is keras.Layer.build
+    return default and not all(sublayer.built for sublayer in layer._flatten_layers(include_self=False))
+
+
+def _call_where_wanted(layer: keras.Layer, input_shape: Any) -> None:
+    if _wants_call(layer):
+        layer(keras.tree.map_shape_structure(keras.KerasTensor, input_shape))
 
 
 def _symbolic(arguments: Any) -> Any:

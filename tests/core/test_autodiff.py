@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from lipnb.autodiff import compile_step, input_gradient, value_and_grad
+from lipnb.autodiff import compile_step, input_gradient, is_concrete, value_and_grad
 
 # Keras turns some variables and PyTorch tensors into arrays in a way that NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings(
@@ -380,3 +380,17 @@ def test_twenty_updates_of_a_game_agree_with_numpy():
             close(to_numpy([variable])[0], value, tolerance)
     for variable, value in zip(generator.non_trainable_variables, reference.moving, strict=True):
         close(to_numpy([variable])[0], value, tolerance)
+
+
+def test_concrete_is_what_has_entries_now():
+    seen = []
+
+    def step(x):
+        seen.append(is_concrete(x))
+        return x
+
+    x = ops.ones((2,))
+    compile_step(step, [])(x)
+    assert is_concrete(x)
+    assert is_concrete(np.ones(2))
+    assert seen == [keras.backend.backend() == "torch"]  # PyTorch runs a step as it is, the others trace it

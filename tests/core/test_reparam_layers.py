@@ -277,7 +277,7 @@ def lora():
             ValueError,
             "operator=True needs .* Received: ConvLSTMCell",
         ),
-        (lora, {}, ValueError, "LoRA cannot be normalised. Received: "),
+        (lora, {}, ValueError, "LoRA cannot be normalised: .* Received: .* with LoRA"),
     ],
 )
 def test_layers_without_a_matrix_raise_at_build(layer, options, error, message):

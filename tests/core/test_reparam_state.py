@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from reparam_cases import IMAGES, as_matrix, assert_same, gradients, move, numpy, stored, wrap
+from reparam_cases import IMAGES, as_matrix, assert_same, gradients, move, numpy, per_channel, stored, wrap
 
 from lipnb.autodiff import value_and_grad
 from lipnb.conv_norms import conv_norm
-from lipnb.penalties import input_gradient_norm
+from lipnb.penalties import gradient_penalty, input_gradient_norm
 from lipnb.reparam import SpectralNormalization
 
 
@@ -72,6 +72,32 @@ def test_inference_changes_nothing_and_uses_the_current_kernel():
     w = numpy(layer.kernel)
     np.testing.assert_allclose(output, IMAGES @ (w / (u @ w @ v.T)), atol=1e-5)
     assert_same(before, stored(layer))
+
+
+@pytest.mark.parametrize("block", [np.s_[:], np.s_[:, :, 1]])
+def test_inference_normalises_a_kernel_that_changed_its_sign(block):
+    """⟨u, Wv⟩ < 0 for the stored u, v, of the whole kernel or of one channel."""
+    layer = wrap(lambda: layers.DepthwiseConv2D(3), IMAGES, [per_channel])
+    changed = numpy(layer.kernel)
+    changed[block] *= -50
+    layer.kernel.assign(changed.astype("float32"))
+    blocks = per_channel(numpy(layer.normalized_weights()[0]))
+    assert max(np.linalg.norm(w, 2) for w in blocks) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_penalty_before_the_training_call_sees_the_kernel_with_the_old_vectors():
+    """The gradient of Σ xW/σ is W1/σ: σ is that of the old u, v at first, and that of all calls after training."""
+    layer = wrap(lambda: layers.Dense(3, use_bias=False), IMAGES[:, 0, 0])
+    x = IMAGES[:, 0, 0]
+    move(layer, 0.5)
+    w, penalties, expected = numpy(layer.kernel), [], []
+    for training in (False, True):
+        layer(x, training=training)
+        u, v = stored(layer)
+        expected.append((np.linalg.norm(w.sum(axis=1)) / abs((u @ w @ v.T).item()) - 1) ** 2)
+        penalties.append(float(numpy(gradient_penalty(layer, x, x, at="fake"))))
+    np.testing.assert_allclose(penalties, expected, rtol=1e-4)
+    assert abs(penalties[0] - penalties[1]) > 1e-2 * penalties[1]
 
 
 @pytest.mark.parametrize("part", ["wrapper", "layer"])
