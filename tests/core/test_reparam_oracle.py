@@ -22,7 +22,8 @@ from reparam_cases import (
 )
 
 from lipnb.autodiff import compile_step, value_and_grad
-from lipnb.reparam import SpectralNormalization
+from lipnb.conv_matrices import conv_matrix
+from lipnb.reparam import FrobeniusNormalization, SpectralNormalization
 
 
 @pytest.fixture
@@ -47,13 +48,8 @@ def weighted(y):
     )
 
 
-@pytest.mark.once
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradient_is_that_of_finite_differences_of_the_normalised_layer(kind, float64):
-    """Along random directions D of all kernels: (f(W + hD) − f(W − hD))/2h, with W/σ(W) by SVD in a plain layer."""
-    make, x, splits = KINDS[kind]
-    x = x if kind == "embedding" else x.astype("float64")
-    layer = wrap(make, x, splits)
+def check_gradient(layer, x, sizes, n_directions=3):
+    """Along random directions D of all kernels: (f(W + hD) − f(W − hD))/2h, f a plain layer with W/size(W)."""
     plain = layer.to_plain()
     position = {id(v): i for i, v in enumerate(layer.layer.variables)}
     twins = [plain.variables[position[id(k)]] for k in layer.kernels]
@@ -62,18 +58,98 @@ def test_gradient_is_that_of_finite_differences_of_the_normalised_layer(kind, fl
     start, slopes = [numpy(k) for k in layer.kernels], [numpy(g) for g in slopes]
 
     def value(kernels):
-        for twin, kernel, split in zip(twins, kernels, splits, strict=True):
-            twin.assign(kernel / top_slope(kernel, split)[0])
+        for twin, kernel, size in zip(twins, kernels, sizes, strict=True):
+            twin.assign(kernel / size(kernel))
         return float(numpy(weighted(plain(x))))
 
     generator = np.random.default_rng(8)
-    for _ in range(3):
+    for _ in range(n_directions):
         directions = [generator.normal(size=w.shape) for w in start]
         moved = [[w + h * d for w, d in zip(start, directions, strict=True)] for h in (1e-6, -1e-6)]
         expected = (value(moved[0]) - value(moved[1])) / 2e-6
         actual = sum(np.sum(g * d) for g, d in zip(slopes, directions, strict=True))
         size = np.sqrt(sum(np.sum(g**2) for g in slopes))
         assert actual == pytest.approx(expected, abs=1e-5 * size)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_is_that_of_finite_differences_of_the_normalised_layer(kind, float64):
+    make, x, splits = KINDS[kind]
+    x = x if kind == "embedding" else x.astype("float64")
+    sizes = [lambda w, split=split: top_slope(w, split)[0] for split in splits]
+    check_gradient(wrap(make, x, splits), x, sizes)
+
+
+# layer, shape of a sample, and for each kernel how ``conv_matrix`` makes the operator; None: (−1, shape[-1])
+OPERATORS = {
+    "strided": (lambda: layers.Conv2D(3, 3, strides=2), (5, 4, 2), [{"strides": 2}]),
+    "grouped": (
+        lambda: layers.Conv2D(4, 3, padding="same", groups=2),
+        (4, 4, 4),
+        [{"padding": "same", "groups": 2}],
+    ),
+    "depthwise": (lambda: layers.DepthwiseConv2D(3, depth_multiplier=2), (5, 4, 2), [{"kind": "depthwise"}]),
+    "separable": (lambda: layers.SeparableConv2D(3, 3), (5, 4, 2), [{"kind": "depthwise"}, None]),
+    "causal": (
+        lambda: layers.Conv1D(3, 2, padding="causal", dilation_rate=2),
+        (6, 2),
+        [{"padding": "causal", "dilation_rate": 2}],
+    ),
+    "3d": (lambda: layers.Conv3D(2, 2), (3, 3, 2, 2), [{}]),
+    "transposed1d": (
+        lambda: layers.Conv1DTranspose(2, 3, strides=2),
+        (4, 3),
+        [{"strides": 2, "kind": "transpose"}],
+    ),
+    "transposed2d": (
+        lambda: layers.Conv2DTranspose(2, 3, strides=2, padding="same"),
+        (3, 3, 2),
+        [{"strides": 2, "padding": "same", "kind": "transpose"}],
+    ),
+    "transposed3d": (lambda: layers.Conv3DTranspose(2, 2), (2, 3, 2, 2), [{"kind": "transpose"}]),
+}
+
+
+def operator_matrix(kernel, shape, options):
+    return as_matrix(kernel)[0] if options is None else conv_matrix(kernel, shape, **options).toarray()
+
+
+def in_blocks(vector, shape):
+    """A flattened feature map (*space, blocks · channels) as (blocks, *space, channels)."""
+    blocks, *space, channels = shape
+    return np.moveaxis(vector.reshape(*space, blocks, channels), -2, 0)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", OPERATORS)
+def test_gradient_through_the_operator_norm_is_that_of_finite_differences(name, float64):
+    make, shape, operators = OPERATORS[name]
+    x = np.random.default_rng(12).normal(size=(2, *shape))
+    layer = wrap(make, x, operator=True)
+    vectors = iter(layer.non_trainable_variables)
+    for kernel, options in zip(layer.kernels, operators, strict=True):
+        u, _, vt = np.linalg.svd(operator_matrix(numpy(kernel), shape, options))
+        for top in (u[:, 0], vt[0]):
+            vector = next(vectors)
+            vector.assign(in_blocks(top, vector.shape))
+    sizes = [lambda w, o=o: np.linalg.norm(operator_matrix(w, shape, o), 2) for o in operators]
+    check_gradient(layer, x, sizes, n_directions=1)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"norm": 2.5}, lambda w: np.linalg.norm(as_matrix(w)[0], 2) / 2.5),
+        ({"norm": 0.25, "shrink_only": True}, lambda w: np.linalg.norm(as_matrix(w)[0], 2) / 0.25),
+        ({"norm": 2.5, "wrapper": FrobeniusNormalization}, lambda w: np.linalg.norm(w) / 2.5),
+    ],
+)
+def test_gradient_of_a_convolution_with_another_norm(options, size, float64):
+    make, x, splits = KINDS["conv2d"]
+    splits = None if "wrapper" in options else splits
+    check_gradient(wrap(make, x.astype("float64"), splits, **options), x.astype("float64"), [size])
 
 
 @pytest.mark.once

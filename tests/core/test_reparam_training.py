@@ -22,6 +22,7 @@ from reparam_cases import (
 )
 
 from lipnb.autodiff import value_and_grad
+from lipnb.conv_norms import conv_norm
 from lipnb.penalties import gradient_penalty
 from lipnb.reparam import SpectralNormalization
 
@@ -62,6 +63,19 @@ def test_fit_learns_within_the_bound(jit_compile):
     prediction = model.predict(X, verbose=0)
     assert model.evaluate(X, Y, verbose=0) == pytest.approx(np.mean((prediction - Y) ** 2), rel=1e-3)
     assert_same(frozen, stored(model))
+
+
+def test_fit_with_as_many_iterations_as_make_a_loop():
+    """Above four, the iterations are a loop in the compiled step."""
+    layer = SpectralNormalization(layers.Conv2D(3, 3, kernel_initializer=numbers), n_iter=6, operator=True)
+    model = keras.Sequential([keras.Input(IMAGES.shape[1:]), layer, layers.Flatten(), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=keras.backend.backend() == "jax")
+    before = [numpy(layer.kernel), *stored(layer)]
+    losses = model.fit(IMAGES, np.ones((2, 1)), epochs=4, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    for old, new in zip(before, [numpy(layer.kernel), *stored(layer)], strict=True):
+        assert np.max(np.abs(new - old)) > 1e-4
+    assert conv_norm(layer.normalized_weights()[0], IMAGES.shape[1:]) == pytest.approx(1, rel=0.02)
 
 
 def test_unbuilt_model_is_built_and_warmed_up_by_fit():
