@@ -88,7 +88,7 @@ class FrobeniusClip(_Clip):
 
     Source
     ------
-    This book, chapter "Clipping and penalising the weights".
+    Su 2018 (https://kexue.fm/archives/6051); this book, chapter "Clipping and penalising the weights".
 
     Example
     -------

@@ -106,8 +106,7 @@ def spectral_norm_estimate(w: Any, n_iter: int = 5, u: Any = None, seed: int | N
     n_iter
         Number of iterations, at least 1.
     u
-        Start with as many entries as w has rows, ``prod(shape[:-1])``; all ones where neither u nor seed is
-        given, as in the article.
+        Start with as many entries as w has rows, ``prod(shape[:-1])``; all ones where neither u nor seed is given.
     seed
         Seed of a Gaussian start, the same on every backend.
 
@@ -129,8 +128,8 @@ def spectral_norm_estimate(w: Any, n_iter: int = 5, u: Any = None, seed: int | N
     Source
     ------
     Golub & Van Loan, Matrix Computations, 4th ed., section 7.3.1, applied to w wᵀ; Miyato et al. 2018 (arXiv
-    1802.05957), Algorithm 1, with n_iter rounds and the gradient kept; this book, chapter "The spectral norm and
-    power iteration".
+    1802.05957), Algorithm 1, with n_iter rounds and the gradient kept; Su 2018 (https://kexue.fm/archives/6051),
+    for the start of all ones; this book, chapter "The spectral norm and power iteration".
 
     Example
     -------

@@ -30,7 +30,7 @@ class SpectralNormPenalty(keras.regularizers.Regularizer):
     n_iter
         Power iterations at every call. A regularizer keeps no state, so each call starts anew.
     start
-        ``random`` (Gaussian, the same for a seed on every backend) or ``ones`` (the article's).
+        ``random`` (Gaussian, the same for a seed on every backend) or ``ones``.
     seed
         Seed of the random start.
 
@@ -46,7 +46,8 @@ class SpectralNormPenalty(keras.regularizers.Regularizer):
 
     Source
     ------
-    Yoshida & Miyato 2017 (arXiv 1705.10941); this book, chapter "Weight decay and spectral norm regularization".
+    Yoshida & Miyato 2017 (arXiv 1705.10941); Su 2018 (https://kexue.fm/archives/6051) for ``ones``; this book,
+    chapter "Weight decay and spectral norm regularization".
 
     Example
     -------
@@ -105,8 +106,8 @@ class FrobeniusPenalty(keras.regularizers.Regularizer):
 
     Source
     ------
-    This book, chapters "The Frobenius norm and l2 regularization" for threshold 0 and "Clipping and penalising the
-    weights" for others.
+    Su 2018 (https://kexue.fm/archives/6051); this book, chapters "The Frobenius norm and l2 regularization" for
+    threshold 0 and "Clipping and penalising the weights" for others.
 
     Example
     -------
