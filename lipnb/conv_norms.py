@@ -17,7 +17,7 @@ from lipnb.conv_bounds import Symbol, fold, fourier_symbol, group_bounds, spread
 from lipnb.conv_matrices import Convolution, _matrix, read_convolution
 from lipnb.norms import spectral_norm
 
-__all__ = ["check_tolerance", "conv_norm"]
+__all__ = ["check_tolerance", "conv_norm", "svd_norm"]
 
 MAX_DENSE = 2**16  # entries of a matrix whose SVD is cheaper than iterating
 MAX_STEPS = 20_000
@@ -93,7 +93,21 @@ def conv_norm(
     conv, _ = read_convolution(
         kernel, input_shape, strides, padding, dilation_rate, groups, kind, output_padding
     )
-    conv, scale = unit_scale(_decoupled(conv))
+    return _norm(_decoupled(conv), rtol, seed)
+
+
+def svd_norm(*arguments: Any, kind: str, output_padding: Any = None) -> float | None:
+    """:func:`conv_norm` where it is an SVD, and so the norm to rounding; None where it would iterate from below.
+
+    ``arguments`` are the first six of :func:`lipnb.conv_matrix`.
+    """
+    conv = _decoupled(read_convolution(*arguments, kind=kind, output_padding=output_padding)[0])
+    return _norm(conv, 1e-9, 0) if _takes_svd(conv) else None
+
+
+def _norm(conv: Convolution, rtol: float, seed: int) -> float:
+    """The largest norm of a group; groups that cannot have it, by their bounds, are left out."""
+    conv, scale = unit_scale(conv)
     symbol = fourier_symbol(conv)
     bounds = group_bounds(conv, symbol)
     largest, seen = 0.0, set()
@@ -129,10 +143,15 @@ def _one_group(conv: Convolution, group: int) -> Convolution:
     return replace(conv, kernel=conv.kernel[..., group * filters : (group + 1) * filters], groups=1)
 
 
-def _group_norm(conv: Convolution, symbol: Symbol, group: int, bound: float, rtol: float, seed: int) -> float:
+def _takes_svd(conv: Convolution) -> bool:
+    """Whether the matrices of the groups, all of one size, are small, or the kernel itself."""
     columns = math.prod(conv.inputs) * conv.kernel.shape[-2]
-    rows = math.prod(conv.outputs) * conv.kernel.shape[-1]
-    if rows * columns <= MAX_DENSE or math.prod(conv.outputs) == 1:
+    rows = math.prod(conv.outputs) * (conv.kernel.shape[-1] // conv.groups)
+    return rows * columns <= MAX_DENSE or math.prod(conv.outputs) == 1
+
+
+def _group_norm(conv: Convolution, symbol: Symbol, group: int, bound: float, rtol: float, seed: int) -> float:
+    if _takes_svd(conv):
         return spectral_norm(_matrix(conv).toarray())
     operator = FoldedOperator(conv)
     start = operator.noise(np.random.default_rng(seed))

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from lipnb.activations import activation_constant
-from lipnb.conv_norms import MAX_DENSE
+from lipnb.conv_norms import svd_norm
 from lipnb.convolutions import conv_norm, conv_norm_bound
 from lipnb.norms import spectral_norm
 from lipnb.sites import Constant, Rule, Site, known, layer_key, none, weight_array
@@ -112,18 +112,14 @@ def _conv_constant(site: Site, kernel: np.ndarray, kind: str) -> Constant:
     if None in shape:
         bound = conv_norm_bound(kernel, None, *options, kind=kind, **extra)
         return Constant(bound, "upper bound", "for every input size")
-    sizes = known(shape)
-    small = _entries(site, kernel, kind) <= MAX_DENSE or math.prod(kernel.shape[:-2]) == 1
-    if site.exact is False or (site.exact == "auto" and not small):
-        return Constant(conv_norm_bound(kernel, sizes, *options, kind=kind, **extra), "upper bound")
-    norm = conv_norm(kernel, sizes, *options, site.rtol, kind=kind, **extra)
-    return Constant(norm) if small else Constant(norm * (1 + site.rtol), "exact", f"to {site.rtol:g}")
-
-
-def _entries(site: Site, kernel: np.ndarray, kind: str) -> int:
-    """Entries of the matrix of one group, up to which ``conv_norm`` is an SVD."""
-    groups = kernel.shape[-2] if kind == "depthwise" else getattr(site.layer, "groups", 1)
-    return math.prod(known(site.shape)) * math.prod(known(_output_shape(site))) // groups**2
+    arguments = (kernel, known(shape), *options)
+    norm = None if site.exact is False else svd_norm(*arguments, kind=kind, **extra)
+    if norm is not None:
+        return Constant(norm)
+    if site.exact is True:  # conv_norm answers from below
+        norm = conv_norm(*arguments, site.rtol, kind=kind, **extra)
+        return Constant(norm * (1 + site.rtol), "exact", f"to {site.rtol:g}")
+    return Constant(conv_norm_bound(*arguments, kind=kind, **extra), "upper bound")
 
 
 def _scale(site: Site, shape: tuple[int, ...] = (-1,)) -> np.ndarray | float:

@@ -9,7 +9,7 @@ import pytest
 
 from lipnb import conv_norms
 from lipnb.conv_matrices import conv_matrix
-from lipnb.conv_norms import conv_norm
+from lipnb.conv_norms import conv_norm, svd_norm
 from lipnb.convolutions import conv_norm_bound
 from lipnb.norms import spectral_norm
 
@@ -112,6 +112,15 @@ def test_tolerance_is_kept(rtol, monkeypatch):
     monkeypatch.setattr(conv_norms, "MAX_DENSE", 0)
     for case, kind, truth in valid_cases(99, 60):
         check_norm(conv_norm(*case, rtol, kind=kind), truth, rtol)
+
+
+def test_the_svd_s_norm_never_comes_from_below(monkeypatch):
+    """It is the norm to rounding, or None where the norm would take iterations, which are not even there."""
+    monkeypatch.setattr(conv_norms, "largest_singular_value", None)
+    monkeypatch.setattr(conv_norms, "MAX_DENSE", 600)
+    found = [(svd_norm(*case, kind=kind), truth) for case, kind, truth in valid_cases(7, 80)]
+    assert all(norm is None or norm == pytest.approx(truth, rel=1e-12) for norm, truth in found)
+    assert 20 < sum(norm is None for norm, _ in found) < 60
 
 
 def test_lanczos_is_right_on_long_signals(monkeypatch):
