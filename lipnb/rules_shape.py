@@ -4,23 +4,30 @@ Max pooling: |max_N x − max_N x'| ≤ max_N |x − x'|, so ‖Δy‖² ≤ Σ_
 position i; a spike at the position with the largest count attains √(max c_i). Average pooling is linear and a
 Kronecker product over the axes, so its norm is the product of the norms of one matrix per axis. Both are
 exact. Padding does not count in an average, but on PyTorch, where Keras repeats the edge if it must pad unevenly.
+
+Where an axis is open, the constant is the largest over its sizes n, by the largest overlap. For windows of size k
+moved by s that is found at n ≤ 2(k + s): the padding depends on n modulo s only, no position is near both ends from
+n = 2k on, and between them the windows repeat after s positions. For m adaptive windows it is m, all over one
+position, at n = 1. Averages have ‖A‖_∞ = 1, hence ‖A‖ ≤ √‖A‖₁, and ‖A‖₁ is an overlap with weights.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import numpy as np
 
 from lipnb.norms import spectral_norm
-from lipnb.sites import Constant, Kind, Rule, Site, known, none
+from lipnb.sites import Constant, Rule, Shape, Site, known, none
 
 __all__ = ["SHAPE_RULES"]
 
 _LARGEST_SVD = 512
-_OPEN = "needs a fixed input shape"
+_EVERY_SIZE = "for every input size"
 
 Windows = list[tuple[int, int]]
 
@@ -47,30 +54,56 @@ def adaptive_windows(n: int, outputs: int) -> Windows:
     return [(i * n // outputs, -(-(i + 1) * n // outputs)) for i in range(outputs)]
 
 
-def _windows(site: Site, clip: bool = True) -> list[tuple[int, Windows]]:
-    layer, sizes = site.layer, known(spatial_axes(site.layer, site.shape))
+def _windows(layer: Any, axis: int, n: int, clip: bool = True) -> Windows:
     if hasattr(layer, "output_size"):
-        return [(n, adaptive_windows(n, m)) for n, m in zip(sizes, layer.output_size, strict=True)]
-    steps = zip(sizes, layer.pool_size, layer.strides, strict=True)
-    return [(n, pooling_windows(n, size, stride, layer.padding, clip)) for n, size, stride in steps]
+        return adaptive_windows(n, layer.output_size[axis])
+    return pooling_windows(n, layer.pool_size[axis], layer.strides[axis], layer.padding, clip)
+
+
+def _sizes(layer: Any, axis: int, n: int | None) -> Iterable[int]:
+    """The size n; where it is open, sizes among which is one of the largest overlap of all."""
+    if n is not None:
+        return [n]
+    if hasattr(layer, "output_size"):
+        return [1]
+    return range(1, 2 * (layer.pool_size[axis] + layer.strides[axis]) + 1)
 
 
 def max_pooling(site: Site) -> Constant:
     """Exact √(largest number of windows that share a position)."""
-    if None in site.shape:
-        return none(_OPEN)
-    return Constant(math.sqrt(math.prod(int(_coverage(n, w).max()) for n, w in _windows(site))))
+    axes = spatial_axes(site.layer, site.shape)
+    overlaps = [_largest_overlap(site.layer, axis, n) for axis, n in enumerate(axes)]
+    return _pooled(math.sqrt(math.prod(overlaps)), axes)
+
+
+def _largest_overlap(layer: Any, axis: int, n: int | None) -> int:
+    return max(int(_coverage(m, _windows(layer, axis, m)).max()) for m in _sizes(layer, axis, n))
+
+
+def _pooled(value: float, axes: Shape) -> Constant:
+    return Constant(value, "upper bound", _EVERY_SIZE) if None in axes else Constant(value)
 
 
 def average_pooling(site: Site) -> Constant:
     """Product over the axes of the norm of the averaging matrix; beyond 512 positions √(‖A‖₁‖A‖_∞)."""
-    if None in site.shape:
-        return none(_OPEN)
-    padded = _windows(site, clip=False)
-    uneven = any(max(-windows[0][0], 0) != max(windows[-1][1] - n, 0) for n, windows in padded)
-    axes = padded if uneven and site.layer.padding == "same" and _edges_are_repeated() else _windows(site)
-    kind: Kind = "exact" if all(n <= _LARGEST_SVD for n, _ in axes) else "upper bound"
-    return Constant(math.prod(_averaging_norm(n, windows) for n, windows in axes), kind)
+    layer, axes = site.layer, spatial_axes(site.layer, site.shape)
+    norms = [
+        math.prod(_averaging_norm(layer, axis, n, clip) for axis, n in enumerate(axes))
+        for clip in _clippings(layer, axes)
+    ]
+    constant = _pooled(max(norms), axes)
+    long = any(n is not None and n > _LARGEST_SVD for n in axes)
+    return dataclasses.replace(constant, kind="upper bound") if long else constant
+
+
+def _clippings(layer: Any, axes: Shape) -> list[bool]:
+    """Whether windows are cut off at the ends: always, but where the ends are repeated instead."""
+    if getattr(layer, "padding", "valid") == "valid" or not _edges_are_repeated():
+        return [True]
+    if None in axes:
+        return [True, False]
+    padded = [(n, _windows(layer, axis, n, clip=False)) for axis, n in enumerate(known(axes))]
+    return [all(max(-windows[0][0], 0) == max(windows[-1][1] - n, 0) for n, windows in padded)]
 
 
 def _edges_are_repeated() -> bool:
@@ -91,9 +124,13 @@ def _positions(n: int, start: int, stop: int) -> np.ndarray:
     return np.clip(np.arange(start, stop), 0, n - 1)
 
 
-def _averaging_norm(n: int, windows: Windows) -> float:
-    if n > _LARGEST_SVD:  # the rows sum to 1, so ‖A‖_∞ = 1
-        return math.sqrt(_coverage(n, windows, average=True).max())
+def _averaging_norm(layer: Any, axis: int, n: int | None, clip: bool) -> float:
+    if n is None or n > _LARGEST_SVD:
+        overlaps = (
+            _coverage(m, _windows(layer, axis, m, clip), average=True) for m in _sizes(layer, axis, n)
+        )
+        return math.sqrt(max(overlap.max() for overlap in overlaps))
+    windows = _windows(layer, axis, n, clip)
     matrix = np.zeros((len(windows), n))
     for row, (start, stop) in zip(matrix, windows, strict=True):
         np.add.at(row, _positions(n, start, stop), 1 / (stop - start))
@@ -101,9 +138,9 @@ def _averaging_norm(n: int, windows: Windows) -> float:
 
 
 def global_average_pooling(site: Site) -> Constant:
-    """Exact 1/√n for the mean of n positions."""
+    """Exact 1/√n for the mean of n positions; 1 for an axis of any size."""
     axes = spatial_axes(site.layer, site.shape)
-    return none(_OPEN) if None in axes else Constant(1 / math.sqrt(math.prod(known(axes))))
+    return _pooled(1 / math.sqrt(math.prod(n for n in axes if n is not None)), axes)
 
 
 def upsampling(site: Site) -> Constant:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lipnb.checks import float_array
 
-__all__ = ["Constant", "Site", "known", "layer_key", "weight_array"]
+__all__ = ["Constant", "Rule", "Shape", "Site", "known", "layer_key", "none", "weight_array"]
 
 Shape = tuple[int | None, ...]
 Kind = Literal["exact", "upper bound", "no constant"]
@@ -25,6 +25,15 @@ class Constant:
     value: float
     kind: Kind = "exact"
     note: str = ""
+
+    def __post_init__(self) -> None:
+        """No bound is NaN, and an infinite one says why."""
+        if math.isnan(self.value):
+            raise ValueError(f"A constant must be a number. Received: {self}")
+        if math.isinf(self.value) and self.kind != "no constant":
+            note = ", ".join(filter(None, (self.note, "its constant overflows float64")))
+            object.__setattr__(self, "kind", "no constant")
+            object.__setattr__(self, "note", note)
 
     def __mul__(self, other: Constant) -> Constant:
         """Bound of the composition: the product of the values, from above even where both are exact."""
@@ -72,13 +81,16 @@ def known(shape: Shape) -> tuple[int, ...]:
 
 
 def layer_key(layer: Any) -> str:
-    """``Dense`` for exactly ``keras.layers.Dense``, the full path of any other class.
+    """``Dense`` for exactly ``keras.layers.Dense``, the full path of a class that is not in ``keras.layers``.
 
     A subclass may compute something else, so it is not taken for its parent.
     """
     cls = type(layer)
-    public = getattr(keras.layers, cls.__name__, None) is cls
-    return cls.__name__ if public else f"{cls.__module__}.{cls.__qualname__}"
+    if getattr(keras.layers, cls.__name__, None) is cls:
+        return cls.__name__
+    # Keras gives some a public name that is not the class's own, such as GroupQueryAttention.
+    names = [name for name, value in vars(keras.layers).items() if value is cls]
+    return names[0] if names else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def weight_array(layer: Any, name: str, *, half: bool = True) -> np.ndarray:
