@@ -23,6 +23,7 @@ import numpy as np
 
 from lipnb.bound_table import LipschitzBound
 from lipnb.checks import check_count, check_flag, check_positive, float_array
+from lipnb.finite import check_weights
 from lipnb.graph import functional_graph, is_graph
 from lipnb.rows import Shapes, evaluation, rounding_unit, split
 
@@ -112,7 +113,7 @@ def lipschitz_estimate(
     compiled = check_flag(compiled, "compiled")
     generator = np.random.default_rng(check_count(seed, "seed", minimum=0))
     points = _random_points(declared, starts, generator) if x is None else _given_points(x, declared)
-    _check_weights(model)
+    check_weights(model)
     shapes = [array.shape[1:] for array in points]
     flat = np.concatenate([array.reshape(len(array), -1) for array in points], axis=1)
     evaluate, unit = evaluation(model, shapes, compiled), rounding_unit(model)
@@ -131,17 +132,18 @@ def certified_radius(logits: Any, bound: Any) -> np.ndarray:
         Floating-point array (batch, classes) of at least two classes: what the bounded model puts out.
     bound
         Upper bound of the model's Euclidean Lipschitz constant: the result of :func:`lipnb.lipschitz_bound`, or a
-        number above 0; infinity certifies radius 0.
+        number of at least 0. Infinity certifies radius 0; 0, of a constant model, every radius where there is a
+        margin.
 
     Returns
     -------
     array
-        float64, (batch,), in the units of the model's input.
+        float64, (batch,), in the units of the model's input; 0 where two logits share the top.
 
     Raises
     ------
     TypeError, ValueError
-        Where logits are not a finite floating-point matrix of two columns or more, bound is not a positive number,
+        Where logits are not a finite floating-point matrix of two columns or more, bound is not a number of at least 0,
         or it is an estimate, which is a lower bound and certifies nothing.
 
     Source
@@ -159,7 +161,10 @@ def certified_radius(logits: Any, bound: Any) -> np.ndarray:
         raise ValueError(f"logits must have at least 2 classes. Received: shape {array.shape}")
     value = _upper_bound(bound)
     second, first = np.partition(array, -2, axis=1)[:, -2:].T
-    return (first - second) / (math.sqrt(2) * value)
+    if value == 0:
+        return np.where(first > second, math.inf, 0.0)
+    with np.errstate(over="ignore"):
+        return (first - second) / (math.sqrt(2) * value)
 
 
 def _upper_bound(bound: Any) -> float:
@@ -168,9 +173,8 @@ def _upper_bound(bound: Any) -> float:
             f"bound must be an upper bound, as of lipschitz_bound. Received: {bound!r}, a lower bound"
         )
     value = float(bound) if isinstance(bound, LipschitzBound) else bound
-    return (
-        math.inf if isinstance(value, numbers.Real) and value == math.inf else check_positive(value, "bound")
-    )
+    infinite = isinstance(value, numbers.Real) and value == math.inf
+    return math.inf if infinite else check_positive(value, "bound", allow_zero=True)
 
 
 # The search ----------------------------------------------------------------------------------------------
@@ -269,12 +273,6 @@ def _input_shapes(model: Any) -> list[tuple[int | None, ...]] | None:
                 f"model must have floating-point inputs. Received: {tensor.name!r}, {tensor.dtype}"
             )
     return tensors and [tuple(tensor.shape)[1:] for tensor in tensors]
-
-
-def _check_weights(model: Any) -> None:
-    for weight in model.weights:
-        if "float" in weight.dtype:
-            float_array(weight, weight.path)
 
 
 def _random_points(shapes: Shapes | None, n_starts: int, generator: np.random.Generator) -> list[np.ndarray]:

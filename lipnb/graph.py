@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
@@ -11,9 +12,9 @@ import keras
 
 from lipnb.rules import REASONS
 from lipnb.rules_linear import channel_axis, is_linear
-from lipnb.sites import layer_key
+from lipnb.sites import Shape, layer_key
 
-__all__ = ["foldable", "functional_graph", "graph_nodes", "is_graph", "refusal"]
+__all__ = ["Call", "calls", "fits", "functional_graph", "is_graph", "operations"]
 
 
 def functional_graph(model: Any) -> Any:
@@ -43,15 +44,45 @@ def is_graph(operation: Any) -> bool:
     return isinstance(operation, keras.Model) and has_graph and not _overrides_call(operation)
 
 
-def graph_nodes(graph: Any) -> Iterator[Any]:
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        yield from (node for node in graph._nodes_by_depth[depth] if not node.is_input)
+def operations(model: Any) -> Iterator[Any]:
+    """Every layer of the model, those inside of others too, and every other operation of its graphs."""
+    for layer in model._flatten_layers():
+        yield layer
+        if is_graph(layer):
+            found = functional_graph(layer).operations
+            yield from (operation for operation in found if not isinstance(operation, keras.Layer))
 
 
-def foldable(graph: Any, nodes: Sequence[Any], ruled: Container[type] = ()) -> dict[int, Any]:
+# Calls ---------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a layer or operation in a graph.
+
+    ``fold`` is the batch normalization that the layer takes in, or the layer itself where it is taken in;
+    ``reason`` says why the call, whatever the layer, has no rule.
+    """
+
+    node: Any
+    fold: Any
+    reason: str
+
+
+def calls(graph: Any, ruled: Container[type] = ()) -> Iterator[Call]:
+    """The calls in the order of computation; ``ruled`` are the classes whose constants the user gives."""
+    depths = sorted(graph._nodes_by_depth, reverse=True)
+    nodes = [node for depth in depths for node in graph._nodes_by_depth[depth] if not node.is_input]
+    folds, integers = _foldable(graph, nodes, ruled), _integer_tensors(graph, nodes)
+    for node in nodes:
+        rounding = "" if type(node.operation) in ruled else _rounding(node, integers)
+        yield Call(node, folds.get(id(node)), _refusal(node) or rounding)
+
+
+def _foldable(graph: Any, nodes: Sequence[Any], ruled: Container[type]) -> dict[int, Any]:
     """For a linear layer's node and that of the batch normalization which alone reads it: the latter's layer.
 
-    Layers of the classes ``ruled``, whose constants the user gives, are left as they are.
+    Layers of the classes ``ruled`` are left as they are.
     """
     uses = Counter(id(t) for t in [*graph.outputs, *(t for node in nodes for t in node.input_tensors)])
     producers = {id(t): node for node in nodes for t in node.outputs}
@@ -64,7 +95,7 @@ def foldable(graph: Any, nodes: Sequence[Any], ruled: Container[type] = ()) -> d
         if any(type(part) in ruled for part in [*_unwrapped(layer), *_unwrapped(source.operation)]):
             continue
         axis = channel_axis(source.operation, tensor) if is_linear(source.operation) else None
-        if axis == layer.axis % len(tensor.shape) and not (refusal(source) or refusal(node)):
+        if axis == layer.axis % len(tensor.shape) and not (_refusal(source) or _refusal(node)):
             folds[id(source)] = folds[id(node)] = layer
     return folds
 
@@ -76,7 +107,10 @@ def _unwrapped(operation: Any) -> Iterator[Any]:
         yield from _unwrapped(operation.layer)
 
 
-def refusal(node: Any) -> str:
+# Refusals ------------------------------------------------------------------------------------------------
+
+
+def _refusal(node: Any) -> str:
     """Why the call itself, whatever the layer, has no rule."""
     operation, arguments = node.operation, node.arguments
     for name, value in [*arguments.kwargs.items(), *_constants(operation, arguments.args)]:
@@ -84,7 +118,7 @@ def refusal(node: Any) -> str:
         if given and name != "training" and layer_key(operation) not in REASONS:
             return f"called with the argument {name}"
     if is_graph(operation):
-        return _mismatch(operation, arguments.args)
+        return _mismatch(functional_graph(operation), arguments.args)
     return "returns several tensors" if len(node.outputs) > 1 else ""
 
 
@@ -98,12 +132,51 @@ def _constants(operation: Any, arguments: tuple) -> Iterator[tuple[str, Any]]:
         yield names[position] if position < len(names) else f"number {position + 1}", leaves
 
 
-def _mismatch(model: Any, arguments: tuple) -> str:
-    """A nested model must be given its inputs in their order."""
-    given, graph = keras.tree.flatten(arguments), functional_graph(model)
-    same_kind = isinstance(arguments[0], dict) == isinstance(graph.input, dict)
-    return (
-        ""
-        if len(given) == len(graph.inputs) and same_kind
-        else "called with inputs arranged otherwise than its own"
-    )
+def _mismatch(graph: Any, arguments: tuple) -> str:
+    """A nested model must be given its inputs in their order, and of their shapes: its layers are bounded at those."""
+    given = keras.tree.flatten(arguments)
+    if len(given) != len(graph.inputs) or (len(given) > 1 and _paths(arguments[0]) != _paths(graph.input)):
+        return "called with inputs arranged otherwise than its own"
+    for tensor, own in zip(given, graph.inputs, strict=True):
+        if not fits(tuple(tensor.shape)[1:], tuple(own.shape)[1:]):
+            return f"called with an input of shape {tuple(tensor.shape)} in place of {tuple(own.shape)}"
+    return ""
+
+
+def _paths(structure: Any) -> list[tuple]:
+    return [path for path, _ in keras.tree.flatten_with_path(structure)]
+
+
+def fits(given: Shape, own: Shape) -> bool:
+    """Whether an input of the shape ``given`` is one of the model's, but for a last axis of 1, as Keras has it."""
+    if abs(len(given) - len(own)) == 1 and max(given, own, key=len)[-1] == 1:
+        given, own = (shape[: min(len(given), len(own))] for shape in (given, own))
+    return len(given) == len(own) and all(n in (None, m) for m, n in zip(given, own, strict=True))
+
+
+# Integers ------------------------------------------------------------------------------------------------
+
+
+def _integer_tensors(graph: Any, nodes: Sequence[Any]) -> set[int]:
+    """Ids of the tensors that may hold integers when the model runs, whatever dtype they are said to have."""
+    found = {id(t) for t in graph.inputs if "float" not in t.dtype}
+    for node in nodes:
+        if any(id(t) in found for t in node.input_tensors) and not _gives_floats(node.operation):
+            found.update(map(id, node.outputs))
+    return found
+
+
+def _gives_floats(operation: Any) -> bool:
+    if layer_key(operation) in ("Normalization", "Rescaling"):
+        return True
+    return bool(getattr(operation, "weights", ())) and not (is_graph(operation) or _casts_back(operation))
+
+
+def _casts_back(operation: Any) -> bool:
+    return any(layer_key(part) == "SpectralNormalization" for part in _unwrapped(operation))
+
+
+def _rounding(node: Any, integers: set[int]) -> str:
+    if _casts_back(node.operation) and any(id(t) in integers for t in node.input_tensors):
+        return "keras.layers.SpectralNormalization casts its output to its input's dtype, integers: a jump"
+    return ""

@@ -17,11 +17,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from lipnb.activations import activation_constant
+from lipnb.activations import OPERATIONS, activation_constant, operation_constant
 from lipnb.rules_linear import LINEAR_RULES
 from lipnb.rules_recurrent import RECURRENT_RULES
 from lipnb.rules_shape import SHAPE_RULES
-from lipnb.sites import Constant, Rule, Site, none, weight_array
+from lipnb.sites import Constant, Rule, Shape, Site, layer_key, none, weight_array
 
 __all__ = ["MERGES", "OPERATORS", "REASONS", "RULES", "batch_normalization_scale", "operator_constant"]
 
@@ -33,36 +33,22 @@ Merge = Callable[[Any, Sequence[Any], np.ndarray], np.ndarray]
 
 def activation(site: Site) -> Constant:
     """Exact sup |φ'| of a Keras activation."""
-    return activation_constant(site.layer.activation, (site.shape or (1,))[-1])
+    return activation_constant(site.layer.activation, site.shape[-1] if site.shape else 0)
 
 
 def activation_operation(site: Site) -> Constant:
-    """Exact sup |φ'| of keras.ops.relu and the like, called on a symbolic tensor."""
-    return activation_constant(getattr(keras.activations, type(site.layer).__name__.lower()))
+    """Exact sup |φ'| of an activation called on a symbolic tensor, with the parameters that it was given."""
+    return operation_constant(site.layer, OPERATIONS[layer_key(site.layer)], site.shape)
 
 
-def relu(site: Site) -> Constant:
-    """Exact max(1, |negative slope|); none where a threshold makes it jump."""
-    if site.layer.threshold != 0:
-        return none("ReLU jumps at a threshold other than 0")
-    return _largest(site.layer.negative_slope, 1.0)
+def activation_layer(name: str) -> Rule:
+    """Exact sup |φ'| of the layer of an activation, with its parameters: of ReLU, LeakyReLU, ELU, Softmax."""
+    return lambda site: operation_constant(site.layer, name, site.shape)
 
 
-def leaky_relu(site: Site) -> Constant:
-    """Exact max(1, |negative slope|)."""
-    return _largest(site.layer.negative_slope, 1.0)
-
-
-def alpha_relu(site: Site) -> Constant:
-    """Exact max(1, |α|) of ELU (α a number) and PReLU (α a weight)."""
-    if isinstance(site.layer.alpha, int | float):
-        return _largest(site.layer.alpha, 1.0)
+def prelu(site: Site) -> Constant:
+    """Exact max(1, |α|)."""
     return _largest(weight_array(site.layer, "alpha"), 1.0)
-
-
-def softmax(site: Site) -> Constant:
-    """Exact 1/2, along any axes."""
-    return activation_constant(keras.activations.softmax)
 
 
 def rescaling(site: Site) -> Constant:
@@ -73,7 +59,10 @@ def rescaling(site: Site) -> Constant:
 
 def normalization(site: Site) -> Constant:
     """Exact max 1/max(√variance, ε), or max(√variance, ε) where it inverts."""
-    deviation = np.maximum(np.sqrt(weight_array(site.layer, "variance")), keras.config.epsilon())
+    variance = weight_array(site.layer, "variance")
+    if np.any(variance < 0):
+        raise ValueError(f"{site.layer.name} must have variance of at least 0. Received: {variance.min()}")
+    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
     return _largest(deviation if site.layer.invert else 1 / deviation)
 
 
@@ -92,7 +81,7 @@ def _elementwise(site: Site, factors: np.ndarray, shape: tuple[int, ...]) -> Con
 
 
 def _largest(values: Any, floor: float = 0.0) -> Constant:
-    return Constant(max(floor, float(np.max(np.abs(values)))))
+    return Constant(float(np.maximum(floor, np.max(np.abs(values)))))  # which keeps a NaN, unlike max
 
 
 # Normalisation -------------------------------------------------------------------------------------------
@@ -173,10 +162,10 @@ def _broadcast(tensors: Sequence[Any], constants: np.ndarray) -> np.ndarray:
 # Operators on symbolic tensors ---------------------------------------------------------------------------
 
 
-def operator_constant(operation: Any, arguments: Sequence[Any], copies: float) -> Constant:
+def operator_constant(operation: Any, arguments: Sequence[Any], before: Shape, after: Shape) -> Constant:
     """Constant of x + c, x − c, x · c, x / c, −x and of a slice of x, for an array or number c.
 
-    ``copies`` is the size of the output over that of x, above 1 where c's shape repeats x.
+    ``before`` and ``after`` are the shapes of x and of the output, larger where c's shape repeats x.
     """
     name = type(operation).__name__
     others = [a for a in arguments if not isinstance(a, keras.KerasTensor)]
@@ -184,20 +173,34 @@ def operator_constant(operation: Any, arguments: Sequence[Any], copies: float) -
         return _slice_constant(others[0], len(arguments[0].shape))
     if not all(np.isfinite(keras.ops.convert_to_numpy(a)).all() for a in others):
         raise ValueError(f"{operation.name} must be given finite numbers. Received: {others}")
-    repeat = math.sqrt(max(copies, 1.0))
+    copies = _copies(before, after)
+    if math.isinf(copies):
+        return none(f"how often it repeats an input of shape {before} is not known")
     if name in ("Add", "Subtract", "Negative"):
-        return Constant(repeat)
-    factor = np.abs(np.asarray(keras.ops.convert_to_numpy(others[0]), np.float64))
-    if name == "Multiply":
-        return Constant(float(factor.max()) * repeat)
-    if others[0] is arguments[0] or factor.min() == 0:
-        return none("a reciprocal has no global constant")
-    return Constant(repeat / float(factor.min()))
+        return Constant(math.sqrt(copies))
+    factors = np.abs(np.asarray(keras.ops.convert_to_numpy(others[0]), np.float64))
+    if name != "Multiply":
+        if others[0] is arguments[0] or factors.min() == 0:
+            return none("a reciprocal has no global constant")
+        with np.errstate(over="ignore"):
+            factors = 1 / factors
+    even = copies == 1 or factors.min() == factors.max()
+    return Constant(math.sqrt(copies) * float(factors.max()), "exact" if even else "upper bound")
+
+
+def _copies(before: Shape, after: Shape) -> float:
+    """How often each entry is repeated; infinite where an open size decides, or other samples' entries join."""
+    if len(before) != len(after):
+        return math.inf
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+    return math.prod(math.inf if a is None or b is None else b / a for a, b in changed)
 
 
 def _slice_constant(key: Any, rank: int) -> Constant:
     """1 for a slice of each sample; none where entries may be repeated or samples are mixed."""
     key = key if isinstance(key, tuple) else (key,)
+    if not key:
+        return Constant(1.0)
     if not all(k is None or k is Ellipsis or isinstance(k, (int, slice)) for k in key):
         return none("indexing by an array may repeat entries")
     to_the_right = key[0] is Ellipsis and sum(k is not None for k in key[1:]) < rank
@@ -206,13 +209,6 @@ def _slice_constant(key: Any, rank: int) -> Constant:
     return Constant(1.0)
 
 
-_ACTIVATION_OPERATIONS = [
-    "keras.src.ops.numpy.Tanh",
-    *(
-        f"keras.src.ops.nn.{name}"
-        for name in ["Relu", "Relu6", "Selu", "Sigmoid", "Silu", "Softplus", "Softsign"]
-    ),
-]
 _CONVNEXT, _INCEPTION = "keras.src.applications.convnext.", "keras.src.applications.inception_resnet_v2."
 
 RULES: dict[str, Rule] = {
@@ -220,12 +216,12 @@ RULES: dict[str, Rule] = {
     **SHAPE_RULES,
     **RECURRENT_RULES,
     "Activation": activation,
-    **dict.fromkeys(_ACTIVATION_OPERATIONS, activation_operation),
-    "ReLU": relu,
-    "LeakyReLU": leaky_relu,
-    "ELU": alpha_relu,
-    "PReLU": alpha_relu,
-    "Softmax": softmax,
+    **dict.fromkeys(OPERATIONS, activation_operation),
+    "ReLU": activation_layer("relu"),
+    "LeakyReLU": activation_layer("leaky_relu"),
+    "ELU": activation_layer("elu"),
+    "PReLU": prelu,
+    "Softmax": activation_layer("softmax"),
     "Rescaling": rescaling,
     "Normalization": normalization,
     f"{_CONVNEXT}LayerScale": layer_scale,
@@ -256,9 +252,8 @@ _ATTENTION = "dot-product attention has no global constant (Kim, Papamakarios & 
 
 REASONS = {
     **dict.fromkeys(("Multiply", "Dot", "keras.src.ops.numpy.Multiply"), _PRODUCT),
-    **dict.fromkeys(
-        ("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention"), _ATTENTION
-    ),
+    **dict.fromkeys(("Attention", "MultiHeadAttention", "GroupQueryAttention"), _ATTENTION),
+    "AdditiveAttention": "additive attention has no global constant: its weights multiply unbounded values",
     "Lambda": "the function of a Lambda layer is unknown",
     "Masking": "masking jumps where the input equals the mask value",
 }

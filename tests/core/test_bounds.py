@@ -133,6 +133,70 @@ def test_a_nested_model_called_with_its_inputs_in_another_order_is_refused():
     assert "inner" in bound.reasons[0]
 
 
+@pytest.mark.once
+def test_a_nested_model_called_at_another_size_is_refused():
+    """Keras does not check the shapes of nested inputs; at 32×32 a convolution's norm is more than twice that at 2×2."""
+    inner_input = keras.Input((2, 2, 1))
+    conv = layers.Conv2D(1, 3, padding="same", kernel_initializer="ones", use_bias=False)
+    inner = keras.Model({"a": {"b": inner_input}}, conv(inner_input), name="inner")
+    x = keras.Input((32, 32, 1))
+    model = keras.Model(x, inner({"a": {"b": x}}))
+    bound = lipschitz_bound(model, exact=True)
+    ones = np.ones((1, 32, 32, 1), "float32")
+    assert (
+        np.linalg.norm(ops.convert_to_numpy(model(ones))) / 32 > 8 > float(lipschitz_bound(inner, exact=True))
+    )
+    assert math.isinf(float(bound))
+    assert "inner" in bound.reasons[0]
+    assert "(None, 32, 32, 1)" in bound.reasons[0]
+
+
+@pytest.mark.parametrize(("own", "given"), [((None, 3), (5, 3)), ((None, 3), (None, 3)), ((4,), (4, 1))])
+def test_a_nested_model_called_at_a_size_that_it_knows_is_walked(own, given):
+    inner_input, x = keras.Input(own), keras.Input(given)
+    inner = keras.Model(inner_input, scaled(inner_input, 2))
+    assert float(lipschitz_bound(keras.Model(x, inner(x)))) == 2
+
+
+def test_a_wrapped_model_must_fit_what_it_is_called_with():
+    inner = keras.Sequential([keras.Input((4,)), layers.Rescaling(2.0)])
+    x = keras.Input((3, 4))
+    assert float(lipschitz_bound(keras.Model(x, layers.TimeDistributed(inner)(x)))) == 2
+
+
+# Integers ------------------------------------------------------------------------------------------------
+
+
+def test_keras_wrapper_casts_to_integers_where_its_input_is_one():
+    """Rows 1.9 and 1.1 come out as 1, and 0.9 as 0: a jump that no constant of the embedding bounds."""
+    x = keras.Input((3,), dtype="int32")
+    model = keras.Model(x, layers.SpectralNormalization(layers.Embedding(4, 2))(x))
+    assert "casts" in lipschitz_bound(model).reasons[0]
+    tokens = keras.Input((3,), dtype="int32")
+    model = keras.Model(tokens, SpectralNormalization(layers.Embedding(4, 2))(tokens))  # ours does not
+    assert float(lipschitz_bound(model)) == pytest.approx(norm_of_embedding(model), rel=1e-6)
+
+
+def norm_of_embedding(model):
+    return np.linalg.norm(ops.convert_to_numpy(model.layers[1].normalized_weights()[0]).astype(float), 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "finite"),
+    [
+        ([layers.Rescaling(1 / 255)], True),
+        ([layers.Dense(3)], True),
+        ([layers.Dropout(0.5)], False),  # said to be float32, and integers when the model runs
+        ([layers.SpectralNormalization(layers.Dense(3))], False),
+        ([], False),
+    ],
+)
+def test_keras_wrapper_is_bounded_where_floats_reach_it(before, finite):
+    wrapped = layers.SpectralNormalization(layers.Dense(3))
+    model = keras.Sequential([keras.Input((3,), dtype="uint8"), *before, wrapped])
+    assert math.isfinite(float(lipschitz_bound(model))) is finite
+
+
 # Batch normalization -------------------------------------------------------------------------------------
 
 
@@ -196,6 +260,9 @@ def test_batch_normalization_is_not_folded_where_it_may_not_be(case):
         (lambda x: x[:, :1] + np.zeros((7, 3), "float32"), math.sqrt(7)),
         (lambda x: x[:, 1:3], 1),
         (lambda x: x[:, 0], 1),
+        (lambda x: x[()], 1),
+        (lambda x: x[..., :1] * np.array([1.0, 2.0, 3.0], "float32"), 3 * math.sqrt(3)),
+        (lambda x: x * np.ones((2, 1, 5, 3), "float32"), math.inf),
         (lambda x: x[..., :1, ::2], 1),
         (lambda x: x[..., 0, 0, 0], math.inf),
         (lambda x: x[0], math.inf),
@@ -215,6 +282,14 @@ def test_operators(function, expected):
     assert bool(bound.reasons) is math.isinf(expected)
 
 
+def test_operators_on_an_open_size():
+    x = keras.Input((None, 1))
+    bound = lipschitz_bound(keras.Model(x, x * np.array([1.0, 2.0, 3.0], "float32")))
+    assert (float(bound), bound.rows[0].kind) == (pytest.approx(3 * math.sqrt(3)), "upper bound")
+    bound = lipschitz_bound(keras.Model(x, x + np.zeros((7, 1), "float32")))
+    assert "how often it repeats" in bound.reasons[0]
+
+
 @pytest.mark.parametrize("function", [lambda x: x * math.nan, lambda x: x + np.inf, lambda x: x / np.nan])
 def test_operators_with_numbers_that_are_not_finite_are_refused(function):
     x = keras.Input((5, 3))
@@ -231,7 +306,9 @@ def test_operators_with_numbers_that_are_not_finite_are_refused(function):
         (lambda x: layers.Multiply()([x, layers.Dense(3)(x)]), "product of branches"),
         (lambda x: layers.Dot(axes=1)([x, x]), "product of branches"),
         (lambda x: layers.Attention()([x, x]), "attention"),
-        (lambda x: layers.MultiHeadAttention(1, 2)(x, x), "attention"),
+        (lambda x: layers.AdditiveAttention()([x, x]), "additive attention"),
+        (lambda x: layers.MultiHeadAttention(1, 2)(x, x), "dot-product attention"),
+        (lambda x: layers.GroupQueryAttention(2, 2, 1)(x, x), "dot-product attention"),
         (lambda x: layers.Activation("exponential")(x), "exp"),
         (lambda x: layers.LSTM(2, return_state=True)(x)[0], "several tensors"),
         (lambda x: layers.LSTM(2)(x, initial_state=[layers.Flatten()(x)] * 2), "initial_state"),

@@ -225,6 +225,11 @@ def test_the_radius_is_the_margin_over_root_two_times_the_bound():
     radius = certified_radius(np.array([[0.0, 3.0, 1.0], [2.0, 2.0, 2.0]]), 2)
     np.testing.assert_allclose(radius, [2 / (2 * math.sqrt(2)), 0.0])
     assert certified_radius(np.array([[0.0, 1.0]]), math.inf) == [0.0]
+    assert certified_radius(np.array([[0.0, 1.0]]), 5e-324) == [math.inf]
+    constant = lipschitz_bound(sequential((3,), layers.Rescaling(0.0), layers.Dense(2)))
+    np.testing.assert_array_equal(
+        certified_radius(np.array([[0.0, 1.0], [2.0, 2.0]]), constant), [math.inf, 0.0]
+    )
 
 
 def test_the_radius_of_opposite_rows_is_the_distance_to_the_boundary():
@@ -262,7 +267,6 @@ def test_no_perturbation_within_the_radius_changes_the_class():
         (np.ones(3), 1.0, ValueError, "rank 2"),
         (np.ones((2, 3), int), 1.0, TypeError, "floating-point"),
         (np.full((2, 3), np.nan), 1.0, ValueError, "finite"),
-        (np.ones((2, 3)), 0.0, ValueError, "bound"),
         (np.ones((2, 3)), -1.0, ValueError, "bound"),
         (np.ones((2, 3)), math.nan, ValueError, "bound"),
         (np.ones((2, 3)), "2", ValueError, "bound must be"),
