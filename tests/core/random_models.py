@@ -76,14 +76,17 @@ def convolution(g, rank, channels):
 
 def pooling(g, rank, sizes):
     kind, name = pick(g, "Max", "Average"), f"Pooling{rank}D"
+    dtype = "float32" if rank == 3 else None  # TensorFlow has no MaxPooling3D or AveragePooling3D in float64
     if g.random() < 0.2:
         return getattr(layers, f"Global{kind}{name}")()
     least = (
         2 if kind == "Max" else 1
     )  # TensorFlow's gradient of a maximum adapted to size 1 is unwritten memory
     if g.random() < 0.2 and min(sizes) >= least:
-        return getattr(layers, f"Adaptive{kind}{name}")([int(g.integers(least, n + 1)) for n in sizes])
-    options = {"strides": numbers(g, 1, 3, rank), "padding": pick(g, "valid", "same")}
+        return getattr(layers, f"Adaptive{kind}{name}")(
+            [int(g.integers(least, n + 1)) for n in sizes], dtype=dtype
+        )
+    options = {"strides": numbers(g, 1, 3, rank), "padding": pick(g, "valid", "same"), "dtype": dtype}
     return getattr(layers, f"{kind}{name}")(numbers(g, 1, 4, rank), **options)
 
 
@@ -159,9 +162,8 @@ def random_layer(g, shape):
         makers += [lambda: layers.RepeatVector(int(g.integers(1, 4)))]
     if rank == 1:
         makers += [lambda: recurrent(g), lambda: layers.TimeDistributed(layers.Dense(3, activation="tanh"))]
-    if rank in (1, 2):  # TensorFlow has no MaxPooling3D or AveragePooling3D in float64
-        makers += [lambda: pooling(g, rank, shape[:-1])]
     if rank:
+        makers += [lambda: pooling(g, rank, shape[:-1])]
         makers += [lambda: convolution(g, rank, shape[-1])] * 2
         makers += [lambda: shaping(g, rank), layers.Flatten]
         makers += [lambda: layers.Permute(tuple((1 + g.permutation(len(shape))).tolist()))]
@@ -234,6 +236,10 @@ def operators(g, x):
         lambda: x[:, ::2],
         lambda: x[:, :1] + x,
         lambda: keras.ops.relu(x),
+        lambda: keras.activations.elu(x, alpha=2.0),
+        lambda: keras.ops.leaky_relu(x, negative_slope=1.5),
+        lambda: keras.ops.gelu(x, approximate=True),
+        lambda: keras.ops.log_softmax(x, axis=pick(g, -1, 1)),
     )()
 
 
