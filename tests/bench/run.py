@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import scipy.sparse.linalg
 from steps import PEERS, Steps, keras_steps
 
 import lipnb
@@ -21,6 +22,7 @@ from lipnb.lab import figures, paths
 from lipnb.lab.statistics import median_ratio
 
 BATCH = 64
+LONGEST_SVD = 60.0  # seconds
 SWEEPS = {"width": (16, 32, 64), "size": (28, 56, 112), "kernel": (3, 5, 7), "batch": (16, 64, 256)}
 
 
@@ -60,28 +62,65 @@ def steps_of_critics(width: int, rounds: int) -> None:
         times = timed(keras_steps(size, width, BATCH), rounds)
         show(f"{shape}, Keras on {keras.backend.backend()}", times, pairs)
         for name, make in PEERS.items():
-            if importlib.util.find_spec(name):
+            if installed(name):
                 show(f"{shape}, {name}", timed(make(size, width, BATCH), rounds), [(name, "plain")])
-            else:
-                print(f"\n{name}: not installed")
+    missing = [name for name in PEERS if not installed(name)]
+    if missing:
+        print(f"\nNOT COMPARED, as they are not installed: {', '.join(missing)}; see book/contributing.md")
+
+
+def installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 def norms(rounds: int) -> None:
-    """``conv_norm`` against the SVD of the dense matrix, 3×3, 64 → 64, where the matrix fits; and alone at 32×32."""
+    """``conv_norm``, 3×3, 64 → 64: beside the SVD of the dense matrix where that fits, and a sparse one at 32×32."""
     kernel = np.random.default_rng(0).standard_normal((3, 3, 64, 64))
-    shape = (8, 8, 64)
-    matrix = lipnb.conv_matrix(kernel, shape, padding="same").toarray()
-    dense = seconds(lambda: lipnb.spectral_norm(matrix))
-    fast = np.median([seconds(lambda: lipnb.conv_norm(kernel, shape, padding="same")) for _ in range(rounds)])
-    apart = abs(lipnb.conv_norm(kernel, shape, padding="same") / lipnb.spectral_norm(matrix) - 1)
-    print(f"\nconv_norm, 3×3, 64 → 64: at 8×8 {dense / fast:.0f} times as fast as the SVD, {apart:.1e} apart")
-    large = np.median(
-        [seconds(lambda: lipnb.conv_norm(kernel, (32, 32, 64), padding="same")) for _ in range(rounds)]
-    )
-    # 65,536 columns: 34 GB, and 16³ times the work of the SVD above.
+    print("\nconv_norm, 3×3, 64 → 64")
+    dense: dict[int, float] = {}
+    for size in (8, 12):  # 12×12: 9,216 columns, the matrix 0.7 GB, its SVD three times that
+        if dense and dense[8] * (size / 8) ** 6 > LONGEST_SVD:
+            print(f"  {size}×{size}: not measured, the SVD would take more than {LONGEST_SVD:.0f} s")
+        else:
+            dense[size] = beside(kernel, size, rounds, "the dense SVD", dense_norm)
+    beside(kernel, 32, rounds, "SciPy's svds of the sparse matrix", sparse_norm)
+    size, fast = max(dense), norm_seconds(kernel, 32, rounds)
+    slow = dense[size] * (32 / size) ** 6  # an SVD's work grows with the cube of the 32²·64 columns
     print(
-        f"  at 32×32 {large:.2f} s; the SVD would take {dense * 16**3 / 3600:.0f} h, {dense * 16**3 / large:.0f} times that"
+        f"  32×32, extrapolated from {size}×{size}: the dense SVD, of 34 GB, would take {slow / 3600:.1f} h, "
+        f"{slow / fast:.0f} times conv_norm's {fast:.2f} s"
     )
+
+
+def beside(kernel: np.ndarray, size: int, rounds: int, name: str, oracle: Callable) -> float:
+    """Seconds of the oracle, called once; prints them, those of ``conv_norm``, and how far apart the two are."""
+    matrix = lipnb.conv_matrix(kernel, (size, size, 64), padding="same")
+    start = time.perf_counter()
+    truth = oracle(matrix)
+    slow, fast = time.perf_counter() - start, norm_seconds(kernel, size, rounds)
+    apart = lipnb.conv_norm(kernel, (size, size, 64), padding="same") / truth - 1
+    print(
+        f"  {size}×{size}, measured: {fast:.3f} s, {name} {slow:.2f} s, {slow / fast:.0f} times that; "
+        f"relative difference {apart:.1e}"
+    )
+    return slow
+
+
+def norm_seconds(kernel: np.ndarray, size: int, rounds: int) -> float:
+    """Median seconds of ``conv_norm``."""
+    shape = (size, size, 64)
+    return float(
+        np.median([seconds(lambda: lipnb.conv_norm(kernel, shape, padding="same")) for _ in range(rounds)])
+    )
+
+
+def dense_norm(matrix: scipy.sparse.csr_array) -> float:
+    return lipnb.spectral_norm(matrix.toarray())
+
+
+def sparse_norm(matrix: scipy.sparse.csr_array) -> float:
+    start = np.random.default_rng(1).standard_normal(min(matrix.shape))
+    return float(scipy.sparse.linalg.svds(matrix, k=1, v0=start, tol=1e-10, return_singular_vectors=False)[0])
 
 
 def slopes(width: int, rounds: int) -> None:
