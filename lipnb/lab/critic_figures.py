@@ -211,12 +211,7 @@ def depths(
         axis.set_xticks(sorted(series))
         if title != "shortfall":
             axis.set_yscale("log")
-    series = {
-        n: h for axis in np.atleast_1d(axes) for h, n in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        list(series.values()), list(series), loc="outside upper center", ncols=3, fontsize=9, handlelength=3
-    )
+    _shared_legend(figure)
     return figure
 
 
@@ -234,9 +229,20 @@ def by_kernel(
         axis.set(xlabel="kernel, from the input", title=title, yscale="log")
         axis.set_xticks(kernels)
     np.atleast_1d(axes)[0].set_ylabel("norm of the loss's gradient")
-    handles, names = np.atleast_1d(axes)[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=9, handlelength=3)
+    _shared_legend(figure)
     return figure
+
+
+def _shared_legend(figure: Figure) -> None:
+    """One legend above all panels, with every series that stands in any of them."""
+    found = {
+        name: handle
+        for axis in figure.axes
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        list(found.values()), list(found), loc="outside upper center", ncols=3, fontsize=9, handlelength=3
+    )
 
 
 def _most(summaries: Mapping[str, Mapping[str, Any]]) -> int:

@@ -164,3 +164,13 @@ def test_gradients_by_kernel_have_a_panel_for_each_moment():
         figure = critic_figures.by_kernel(moments, styles)
         assert [axis.get_title() for axis in figure.axes] == list(moments)
         assert figure.axes[0].get_yscale() == "log"
+
+
+def test_the_legend_names_a_series_that_stands_in_the_second_panel_alone():
+    styles = {"clipping": ("weight_clip", "-"), "penalty": ("gradient_penalty", "-")}
+    moments = {
+        "before": {"clipping": [[1.0, 2.0]]},
+        "after": {"clipping": [[1.0, 2.0]], "penalty": [[1.0, 2.0]]},
+    }
+    (legend,) = critic_figures.by_kernel(moments, styles).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["clipping", "penalty"]
