@@ -177,6 +177,10 @@ def _casts_back(operation: Any) -> bool:
 
 
 def _rounding(node: Any, integers: set[int]) -> str:
+    for part in _unwrapped(node.operation):
+        dtype = getattr(part, "compute_dtype", None) or "float32"
+        if "float" not in dtype:
+            return f"computes in {dtype}: rounding to it jumps"
     if _casts_back(node.operation) and any(id(t) in integers for t in node.input_tensors):
         return "keras.layers.SpectralNormalization casts its output to its input's dtype, integers: a jump"
     return ""

@@ -181,6 +181,15 @@ def norm_of_embedding(model):
     return np.linalg.norm(ops.convert_to_numpy(model.layers[1].normalized_weights()[0]).astype(float), 2)
 
 
+def test_a_layer_that_computes_in_integers_rounds_what_it_is_given():
+    """0.99 and 1 become 0 and 1: Keras casts floats to the dtype of any layer's policy."""
+    x = keras.Input((2, 1))
+    model = keras.Model(x, layers.Identity(dtype="int32")(x))
+    assert "computes in int32" in lipschitz_bound(model).reasons[0]
+    low, high = (ops.convert_to_numpy(model(np.full((1, 2, 1), v, "float32"))).sum() for v in (0.99, 1.0))
+    assert high - low == 2
+
+
 @pytest.mark.parametrize(
     ("before", "finite"),
     [
