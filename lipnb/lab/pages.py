@@ -96,12 +96,12 @@ def built_from(parameters: Iterable[Mapping[str, Any]]) -> str:
     if all(kind == (False, "cpu") for kind in kinds):
         return ""
     names = " and ".join(
-        f"{'this machine’s' if fresh else 'the recorded'} <code>{html.escape(profile)}</code> runs"
+        f"{'this machine’s' if fresh else 'the recorded'} <strong>{html.escape(profile)}</strong> runs"
         for fresh, profile in kinds
     )
     return (
         f"This book was built from {names}: numbers, figures and verdicts are theirs unless a chapter says otherwise. "
-        "Captions describe the recorded <code>cpu</code> runs."
+        "Captions describe the recorded <strong>cpu</strong> runs."
     )
 
 

@@ -85,7 +85,7 @@ def main() -> int:
         )
         return 2
     made = {path.stem for path in paths.runs(profile, fresh=True).rglob("*.json")}
-    claims = compare_verdicts(*(json.loads(path.read_text()) for path in (old, new)), made)
+    claims = compare_verdicts(json.loads(old.read_text()), json.loads(new.read_text()), made)
     runs = [row for experiment in _experiments(profile) for row in _experiment(profile, experiment)]
     tables = [_table("Claims", claims), _table("Final numbers of the runs, means over seeds", runs)]
     page = _page(profile, claims, runs, tables)

@@ -65,19 +65,19 @@ def test_claims_page_names_what_this_build_has_not_run():
     [
         ([{"profile": "cpu", "fresh": False}], None),
         ([{}, {"seed": 1}], None),
-        ([{"profile": "cpu", "fresh": True}], "this machine’s <code>cpu</code> runs"),
+        ([{"profile": "cpu", "fresh": True}], "this machine’s <strong>cpu</strong> runs"),
         (
             [{"profile": "smoke", "fresh": True}, {"profile": "smoke", "fresh": True}],
-            "this machine’s <code>smoke</code> runs",
+            "this machine’s <strong>smoke</strong> runs",
         ),
-        ([{"profile": "gpu", "fresh": False}], "the recorded <code>gpu</code> runs"),
+        ([{"profile": "gpu", "fresh": False}], "the recorded <strong>gpu</strong> runs"),
     ],
 )
 def test_pages_say_what_they_were_built_from_where_captions_may_not_fit(parameters, named):
     notice = pages.built_from(parameters)
     assert bool(notice) is bool(named)
     assert not named or f"built from {named}:" in notice
-    assert not named or "Captions describe the recorded <code>cpu</code> runs" in notice
+    assert not named or "Captions describe the recorded <strong>cpu</strong> runs" in notice
 
 
 def test_claims_page_answers_the_headline_once_both_of_its_claims_are_settled():

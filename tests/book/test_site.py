@@ -86,7 +86,7 @@ def test_a_build_from_other_runs_says_so_on_every_page(minimal):
         (banner,) = re.findall(
             r'<aside class="bd-header-announcement".*?</aside>', (out / page).read_text(), re.S
         )
-        assert "built from this machine’s <code>smoke</code> runs" in banner
+        assert "built from this machine’s <strong>smoke</strong> runs" in banner
 
 
 def test_warnings_fail_the_build_and_leave_the_site_before_it(minimal, capfd):
