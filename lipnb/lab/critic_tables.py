@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from lipnb.lab.critic_results import chosen, compare, over_seeds, shortfall, shortfalls
+from lipnb.lab.critic_results import chosen, compare, off_over_on, over_seeds, shortfall, shortfalls
 from lipnb.lab.critic_training import METHODS
 from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import mean_interval
 from lipnb.lab.tables import Table
 
-__all__ = ["duels", "each", "estimates", "present", "tuning"]
+__all__ = ["by_pair", "duels", "each", "estimates", "present", "tuning"]
 
 Training = Mapping[str, Any]
 COLUMNS: dict[str, tuple[Callable[[Training], float], int]] = {
@@ -47,6 +47,20 @@ def estimates(trainings: Sequence[Training], caption: str) -> Table:
         ]
         rows.append([LABELS[method], f"{len(of)}, {len(of) - len(ended)} diverged", *numbers])
     return Table(["method", "trainings", *COLUMNS], rows, caption)
+
+
+def by_pair(trainings: Sequence[Training], caption: str) -> Table:
+    """One row a method and pair: shortfall, largest norm off the segments over that on them, and norms."""
+    rows = []
+    for method, pair in dict.fromkeys((m, t["pair"]) for m in present(trainings) for t in trainings):
+        of = [t for t in trainings if (t["method"], t["pair"]) == (method, pair)]
+        ended = [t for t in of if t["diverged_at"] is None]
+        scores = (shortfall, off_over_on, lambda t: t["norms"]["segments"]["mean"], lambda t: t["largest"])
+        short, off, typical, largest = ([score(t) for t in ended] for score in scores)
+        numbers = [_text(short, 3), _text(np.exp2(off), 2), _text(typical, 2), _text(largest, 2)]
+        rows.append([LABELS[method], pair, f"{len(ended)} of {len(of)}", *numbers])
+    header = ["method", "pair", "ended", "shortfall", "off / on", "mean on segments", "largest"]
+    return Table(header, rows, caption)
 
 
 def tuning(tuned: Sequence[Training], used: Sequence[Training]) -> Table:

@@ -144,6 +144,19 @@ def test_duels_have_a_column_for_each_pair_and_a_row_for_methods_that_ran():
     assert "runs are missing" in repr(critic_tables.duels([], opponents, "c"))
 
 
+def test_a_row_for_each_pair_leaves_out_what_diverged():
+    norms = {"norms": {"segments": {"mean": 0.5, "max": 1.0}, "off": {"max": 2.0}}, "uphill": None}
+    runs = [t | norms | {"pair": pair} for pair in ("a", "b") for t in group("weight_clip", [0.75] * 3)]
+    runs[0]["diverged_at"] = 10
+    table = critic_tables.by_pair(runs, "c")
+    assert [row[:3] for row in table.rows] == [
+        ["weight clipping", "a", "3 of 4"],
+        ["weight clipping", "b", "4 of 4"],
+    ]
+    assert table.rows[0][4] == "2.00 [2.00, 2.00]"
+    assert "runs are missing" in repr(critic_tables.by_pair([], "c"))
+
+
 def test_every_training_has_a_row_even_where_it_diverged():
     lost = training("weight_clip", 1, [0.5] * 3) | {"diverged_at": 10}
     whole = training("weight_clip", 0, [0.5] * 3) | {"rms": 1.0, "correlation": 1.0, "cosine": 1.0}
