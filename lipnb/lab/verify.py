@@ -126,8 +126,15 @@ def _pairs(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in old.keys() & new.keys():
             yield from _pairs(old[key], new[key])
+    elif _is_nested(old) and _is_nested(new) and len(old) == len(new):
+        for a, b in zip(old, new, strict=True):
+            yield from _pairs(a, b)
     else:
         yield old, new
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, list) for item in value)
 
 
 def _is_interval(value: Any) -> bool:

@@ -95,6 +95,16 @@ RUNS = {"runs": ["a-seed0", "b-seed0"]}
         (claim("proved", {"norm": 1.0}), claim("proved", {"norm": 1.0}), "same"),
         (claim("supported", {"x": [1.0, 0.5, 1.5]}), claim("supported", {"x": [1.2, 0.7, 1.7]}), "agrees"),
         (claim("supported", {"x": [1.0, 0.9, 1.1]}), claim("supported", {"x": [2.0, 1.9, 2.1]}), "outside"),
+        (
+            claim("supported", {"x": [[1, 0, 2], [3, 2, 4]]}),
+            claim("supported", {"x": [[1, 0, 2], [3.5, 2, 5]]}),
+            "agrees",
+        ),
+        (
+            claim("supported", {"x": [[1, 0, 2], [3, 2, 4]]}),
+            claim("supported", {"x": [[1, 0, 2], [9, 8, 10]]}),
+            "outside",
+        ),
         (claim("proved", {"norm": 1.0}), claim("proved", {"norm": 1.1}), "no spread"),
         (claim("supported"), claim("not supported"), "changed"),
         (claim("proved"), claim("open", rule="failed: step 1"), "changed"),
