@@ -101,7 +101,8 @@ def svd_norm(*arguments: Any, kind: str, output_padding: Any = None) -> float | 
 
     ``arguments`` are the first six of :func:`lipnb.conv_matrix`.
     """
-    conv = _decoupled(read_convolution(*arguments, kind=kind, output_padding=output_padding)[0])
+    given: tuple[Any, ...] = (*arguments, kind, output_padding)
+    conv = _decoupled(read_convolution(*given)[0])
     return _norm(conv, 1e-9, 0) if _takes_svd(conv) else None
 
 
