@@ -133,7 +133,9 @@ def _input_gradient_tf(f, x):
 
 
 def _is_concrete_tf(x):
-    return hasattr(x, "numpy")
+    import tensorflow as tf
+
+    return tf.executing_eagerly() and hasattr(x, "numpy")  # a tf.Variable always has it
 
 
 def _compile_tf(step, state, jit_compile):

@@ -20,7 +20,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from lipnb.autodiff import is_concrete
 from lipnb.checks import check_choice, check_count, check_flag
 from lipnb.operators import advance, iterate, kernel_map, singular_value, start_vectors
 from lipnb.wrapper import KernelNormalization, Target, wide_dtype
@@ -232,7 +231,7 @@ def _vectors(target: Target) -> tuple[Tensor, Tensor]:
 
 def _taped(function: Callable[[], Tensor], value: Tensor) -> Tensor:
     """``function()``. TensorFlow pauses gradient tapes on the thread that initialises a variable: use another."""
-    if keras.backend.backend() != "tensorflow" or not is_concrete(value):
+    if keras.backend.backend() != "tensorflow" or not hasattr(value, "numpy"):
         return function()
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()

@@ -202,8 +202,8 @@ def _check_plain(owner: keras.Layer) -> None:
     mode = getattr(owner, "quantization_mode", None)
     if mode is not None or getattr(owner, "lora_enabled", False):
         raise ValueError(
-            "A layer with quantization or LoRA cannot be normalised: give it to the plain layer that to_plain() "
-            f"returns. Received: {owner.name!r} with {'LoRA' if mode is None else mode}"
+            "A layer with quantization or LoRA cannot be normalised: apply either to the plain layer that "
+            f"to_plain() returns. Received: {owner.name!r} with {'LoRA' if mode is None else mode}"
         )
 
 
