@@ -154,7 +154,9 @@ def outcome(
         return attack_distance(network, attack, x, labels, largest=FARTHEST)
 
     found, reached = nearest(network, ours, x, labels, radii), distance(ours)
-    theirs = {name: (nearest(network, a, x, labels, radii), distance(a)) for name, a in bisected.items()}
+    theirs: dict[str, tuple[np.ndarray | None, np.ndarray]] = {
+        name: (nearest(network, a, x, labels, radii), distance(a)) for name, a in bisected.items()
+    }
     stronger = nearest(network, strong, x, labels, radii)
     theirs["strong"] = stronger, stronger.min(axis=0)
     theirs["deepfool"] = None, nearest(network, fool, x, labels, [1.0])[0]
