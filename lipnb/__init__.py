@@ -4,9 +4,8 @@
 Euclidean. ``lipnb.lab``, which the book's experiments are built on, is not imported from here.
 """
 
+import sys
 from importlib import import_module
-
-from lipnb.registration import register, register_with_keras
 
 __version__ = "0.1.0"
 
@@ -25,11 +24,17 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = list(_HOME)
 
 
+def _register() -> None:
+    """Make the classes that a saved model may name known to Keras: their modules register them."""
+    for module in ("constraints", "regularizers", "reparam"):
+        import_module(f"lipnb.{module}")
+
+
 def __getattr__(name: str) -> object:
     """Import a public name on first use: Keras takes seconds to load, and the lab's tools do without it."""
     if name not in _HOME:
         raise AttributeError(f"module 'lipnb' has no attribute {name!r}")
-    register()
+    _register()
     value = getattr(import_module(f"lipnb.{_HOME[name]}"), name)
     globals()[name] = value
     return value
@@ -39,4 +44,5 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
 
-register_with_keras()
+if "keras" in sys.modules:
+    _register()

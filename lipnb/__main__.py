@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import keras
 
+import lipnb
 from lipnb.bounds import lipschitz_bound
-from lipnb.registration import register
 
 __all__ = ["main"]
 
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 def _load(path: str) -> Any:
     if not Path(path).is_file():
         raise ValueError("no such file")
-    register()
+    lipnb._register()
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras and h5py raise many types for a file that is not a model
