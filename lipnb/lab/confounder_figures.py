@@ -24,7 +24,7 @@ def ends(found: Cells) -> Figure:
     order = sorted(ended, key=lambda cell: -np.mean(results.finals(found[cell], "fid_test")))
     if not order:
         return waiting.figure()
-    figure, axis = figures.new(width=8, height=0.34 * len(order) + 0.9)
+    figure, axis = figures.new(width=9, height=0.34 * len(order) + 0.9)
     for y, cell in enumerate(order):
         values = results.finals(found[cell], "fid_test")
         figures.interval(axis, y, values, mean_interval(values), cell.method)
@@ -84,7 +84,7 @@ def constants(found: Cells) -> Figure:
     order = sorted(trained, key=lambda cell: -np.mean(results.interval_of(found[cell])["upper"]))
     if not order:
         return waiting.figure()
-    figure, axis = figures.new(width=8, height=0.36 * len(order) + 1.0)
+    figure, axis = figures.new(width=9, height=0.36 * len(order) + 1.0)
     for y, cell in enumerate(order):
         found_of = results.interval_of(found[cell])
         low, high = (np.exp(np.mean(np.log(found_of[key]))) for key in ("lower", "upper"))
@@ -93,6 +93,8 @@ def constants(found: Cells) -> Figure:
         axis.plot([np.mean(found_of["at_points"])], [y], figures.MARKERS[cell.method], color=color)
     axis.axvline(1, color=figures.COLORS["none"], linestyle=":")
     figures.log_axis(axis, "x")
-    axis.set(xlabel="Lipschitz constant (mark: largest gradient at images)")
+    ticks = [0.1, 1, 10, 100, 1000]  # few: long labels leave little room
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set(xlabel="Lipschitz constant\n(mark: largest gradient at images)")
     axis.set_yticks(range(len(order)), [results.label(cell) for cell in order])
     return figure
