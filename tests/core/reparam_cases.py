@@ -77,6 +77,12 @@ DISTINCT += ["lstm", "bidirectional", "time_distributed", "own"]
 EVERYWHERE = ("dense", "depthwise2d", "lstm")
 
 
+def every(names, *, on_jax):
+    """pytest's parameters: all on TensorFlow and PyTorch, on JAX, which compiles each anew, those of ``on_jax``."""
+    assert set(on_jax) < set(names)
+    return [name if name in on_jax else pytest.param(name, marks=pytest.mark.shapes) for name in names]
+
+
 def distinct(*options):
     """pytest's parameters (kind, option): on TensorFlow every distinct kind with each option, elsewhere a few."""
     pairs = [(kind, option) for option in options for kind in DISTINCT]
