@@ -2,7 +2,8 @@
 
 The other backends fill the moments in which the rest leaves a core idle; what they print comes at the end.
 REQUIRE_BACKENDS="jax torch" makes a backend that is not installed a failure, as in continuous integration.
-SLOW=1 adds the library's tests that take minutes.
+SLOW=1 adds the library's tests that take minutes. COVERAGE=1 ends with the branches of the library that no test took on
+TensorFlow, and fails below 95 % of them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ def installed(backend: str) -> bool:
 def here() -> None:
     """The smoke book, then all tests on TensorFlow; that book is the site which the browser tests open."""
     run(sys.executable, "-m", "lipnb.lab.pipeline", "run", PROFILE="smoke")
-    run(*PYTEST, "-n", "2", "tests", LIPNB_SITE="build/smoke/html", KERAS_BACKEND="tensorflow")
+    counted = ("--cov=lipnb", "--cov-report=") if os.environ.get("COVERAGE") else ()
+    run(*PYTEST, "-n", "2", *counted, "tests", LIPNB_SITE="build/smoke/html", KERAS_BACKEND="tensorflow")
+    if counted:
+        run(sys.executable, "-m", "coverage", "report", "--include=lipnb/*.py", "-m", "--fail-under=95")
     if os.environ.get("SLOW"):
         run(*PYTEST, "-n", "2", "-m", "slow", "tests/core", KERAS_BACKEND="tensorflow")
 
