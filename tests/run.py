@@ -19,6 +19,8 @@ from contextlib import contextmanager
 
 OTHERS = ("jax", "torch")
 PYTEST = (sys.executable, "-m", "pytest", "-q")
+# One more than two cores, for tests wait for browsers and other processes; neighbours stay together and share fixtures.
+SPREAD = ("-n", "3", "--dist", "worksteal")
 # JAX compiles every operation for every shape; with the older emitters and few optimizations in a third of the time.
 QUICK_JAX = {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
@@ -41,11 +43,11 @@ def here() -> None:
     """The smoke book, then all tests on TensorFlow; that book is the site which the browser tests open."""
     run(sys.executable, "-m", "lipnb.lab.pipeline", "run", PROFILE="smoke")
     counted = ("--cov=lipnb", "--cov-report=") if os.environ.get("COVERAGE") else ()
-    run(*PYTEST, "-n", "2", *counted, "tests", LIPNB_SITE="build/smoke/html", KERAS_BACKEND="tensorflow")
+    run(*PYTEST, *SPREAD, *counted, "tests", LIPNB_SITE="build/smoke/html", KERAS_BACKEND="tensorflow")
     if counted:
         run(sys.executable, "-m", "coverage", "report", "--include=lipnb/*.py", "-m", "--fail-under=95")
     if os.environ.get("SLOW"):
-        run(*PYTEST, "-n", "2", "-m", "slow", "tests/core", KERAS_BACKEND="tensorflow")
+        run(*PYTEST, *SPREAD, "-m", "slow", "tests/core", KERAS_BACKEND="tensorflow")
 
 
 def elsewhere() -> None:

@@ -178,7 +178,9 @@ def outcome(
 
 
 def chosen(recorded: Iterable[dict[str, Any]], strengths: dict[str, float]) -> list[dict[str, Any]]:
-    """The recorded runs of the protocol's methods at their ``strengths``, in its order."""
+    """The recorded runs of the protocol's methods at their ``strengths``, in its order: the MLP with the most images."""
+    recorded = [run for run in recorded if run["parameters"]["network"] == "mlp"]
+    most = max((run["parameters"]["train"] for run in recorded), default=0)
 
     def fits(p: dict[str, Any], method: str) -> bool:
         return (p["method"], p["strength"], p["batch"], p["seed"]) == (method, strengths[method], 64, 0)
@@ -187,7 +189,9 @@ def chosen(recorded: Iterable[dict[str, Any]], strengths: dict[str, float]) -> l
         run
         for m in PROTOCOL["methods"]
         for run in recorded
-        if fits(run["parameters"], m) and not run["parameters"]["noise"]
+        if fits(run["parameters"], m)
+        and run["parameters"]["train"] == most
+        and not run["parameters"]["noise"]
     ]
 
 

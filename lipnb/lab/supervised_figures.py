@@ -95,19 +95,30 @@ def attack_against_certificate(
 
 
 def tendency(members: Sequence[Group]) -> Figure:
-    """Both ends of each run's constant against the labels it loses under attack and its gap of accuracy."""
+    """Both ends of each run's constant against the labels it loses under attack and its gap of accuracy.
+
+    A method's stronger penalties have larger marks.
+    """
     figure, axes = figures.new(2, 2, width=8.4, height=6.2, sharey="row", sharex="col")
     rows: tuple[tuple[Key, str], ...] = (
         (lost_under_attack, "labels lost under attack"),
         ("end_gap", "training − test accuracy"),
     )
     columns, shown = (("estimate", "lower bound found"), ("bound", "proven bound")), set[str]()
+    strengths = {g.method: sorted({h.strength for h in members if h.method == g.method}) for g in members}
     for row, (key, y_label) in zip(axes, rows, strict=True):
         for axis, (constant, _) in zip(row, columns, strict=True):
             for g in sorted(members, key=lambda g: (METHODS.index(g.method), g.strength)):
                 mark, label = figures.MARKERS[g.method], None if g.method in shown else g.label
+                size = 4.5 + 2 * strengths[g.method].index(g.strength)
                 axis.plot(
-                    g.values(constant), g.values(key), mark, color=COLORS[g.method], alpha=0.75, label=label
+                    g.values(constant),
+                    g.values(key),
+                    mark,
+                    color=COLORS[g.method],
+                    alpha=0.75,
+                    label=label,
+                    markersize=size,
                 )
                 shown.add(g.method)
         row[0].set_ylabel(y_label)
@@ -213,13 +224,20 @@ def duels(measured: Mapping[Setting, Mapping[tuple[str, str], Interval]]) -> Fig
 
 
 def robustness(by_setting: Mapping[Setting, Mapping[str, Group]]) -> Figure:
-    """What each method adds to test accuracy and to accuracy under attack, in points: paired with no penalty, by setting."""
+    """What each method adds to test accuracy and to accuracy under attack, in points: paired with no penalty, by setting.
+
+    At most three panels stand side by side.
+    """
     shown = {
         setting: members for setting, members in by_setting.items() if "none" in members and len(members) > 1
     }
-    columns = max(len(shown), 1)
-    figure, axes = figures.new(columns, width=min(4.6 * columns, 9), height=3.8, squeeze=False)
-    for axis, (setting, members) in zip(axes[0], shown.items(), strict=False):
+    columns, rows = min(max(len(shown), 1), 3), max(-(-len(shown) // 3), 1)
+    figure, axes = figures.new(
+        columns, rows, width=min(4.6 * columns, 9), height=0.8 + 3 * rows, squeeze=False
+    )
+    for axis in axes.flat[max(len(shown), 1) :]:
+        axis.remove()
+    for axis, (setting, members) in zip(axes.flat, shown.items(), strict=False):
         axis.axhline(0, color=INK, linestyle=":")
         axis.axvline(0, color=INK, linestyle=":")
         for method, group in members.items():
@@ -230,7 +248,8 @@ def robustness(by_setting: Mapping[Setting, Mapping[str, Group]]) -> Figure:
                 _cross(axis, right, up, method)
         axis.set_xlabel("test accuracy, points added")
         axis.set_title(setting.label.replace(", batch", ",\nbatch"), fontsize=9)
-    axes[0, 0].set_ylabel("accuracy under attack,\npoints added")
+    for row in axes:
+        row[0].set_ylabel("accuracy under attack,\npoints added")
     if shown:
         _legend(figure, axes[0, 0], columns=3)
     return figure
