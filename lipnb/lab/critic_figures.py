@@ -191,7 +191,7 @@ def depths(
     score: Mapping[str, Mapping[int, Sequence[float]]],
     styles: Mapping[str, tuple[str, str]],
 ) -> Figure:
-    """Against hidden layers: gradient of the first kernel at the start and after training, and the shortfall.
+    """Against hidden layers: norm of the gradient over all kernels at the start and after training, and the shortfall.
 
     ``styles`` gives each series (method, line style).
     """

@@ -248,7 +248,7 @@ def summary_clipping(trainings: Sequence[Training]) -> Markdown:
     told = ", ".join(f"{LABELS[m]} {value:.2f}" for m, value in found.items() if value == value)
     return Markdown(
         "Clipping bounds the constant, by a theorem, and says nothing of how near to an optimal critic one comes within the "
-        "bound. Single weights sit at the corners of their box, and hidden kernels end at rank 1, as they do under any bound on "
+        "bound. With three hidden layers single weights sit at the corners of their box, and hidden kernels end at rank 1, as under any bound on "
         "the Frobenius norm and without one. A penalty on Frobenius norms is no constraint at all with three layers or "
         f"more. Shortfall of the distance, the mean over pairs and seeds: {told}."
     )
