@@ -1,5 +1,5 @@
 # Every target sets up what it needs. JOBS (side by side: the cores' number, or 1 where they would share one GPU), SEEDS
-# ("0 1 2"), PROFILE (smoke, cpu, gpu), FULL=1 and DATASET can be given.
+# ("0 1 2"), PROFILE (smoke, cpu, gpu), FULL=1 or 2, and DATASET can be given.
 SHELL := /bin/sh
 PROFILE ?= cpu
 JOBS ?= $(if $(filter gpu,$(PROFILE)),1,$(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))
@@ -15,10 +15,10 @@ READY := .venv/.ready
 .PHONY: help reproduce smoke book verify record test bench lint format lock serve clean
 
 help: ## print this list
-	@echo "make TARGET [PROFILE=cpu|smoke|gpu] [JOBS=$(JOBS)] [SEEDS=\"0 1 2\"] [FULL=1] [DATASET=cifar10|images]"
+	@echo "make TARGET [PROFILE=cpu|smoke|gpu] [JOBS=$(JOBS)] [SEEDS=\"0 1 2\"] [FULL=1|2] [DATASET=cifar10|images]"
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
 
-reproduce: $(READY) ## the core runs, figures, verdicts and pages again, from the data; FULL=1: all runs
+reproduce: $(READY) ## the core runs, figures, verdicts and pages again, from the data; FULL=2: all runs
 	$(PY) -m lipnb.lab.pipeline run
 smoke: $(READY) ## the whole path with tiny budgets, in build/smoke
 	PROFILE=smoke $(PY) -m lipnb.lab.pipeline run

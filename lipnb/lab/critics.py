@@ -17,8 +17,10 @@ from lipnb.wrapper import KernelNormalization
 __all__ = ["as_plain", "layer_norms", "lipschitz_interval"]
 
 
-def as_plain(critic: keras.Sequential) -> keras.Sequential:
+def as_plain(critic: keras.Model) -> keras.Model:
     """The function of ``critic`` at inference as layers of Keras's own: wrapped layers hold the kernels they use."""
+    if not isinstance(critic, keras.Sequential):
+        return keras.models.clone_model(critic, clone_function=_plain_layer)
     plain = keras.Sequential([keras.Input(critic.input_shape[1:])])
     for layer in critic.layers:
         plain.add(_plain_layer(layer))

@@ -23,7 +23,7 @@ import numpy as np
 
 from lipnb.lab import fetch, paths
 
-__all__ = ["NAMES", "Dataset", "load", "stacked", "to_float", "to_uint8"]
+__all__ = ["NAMES", "Dataset", "cropped", "load", "padded", "stacked", "to_float", "to_uint8"]
 
 NAMES = ("fashion_mnist", "fashion_mnist_mini", "stacked_fashion_mnist", "cifar10", "images")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
@@ -72,6 +72,18 @@ def to_float(images: np.ndarray) -> np.ndarray:
 def to_uint8(images: np.ndarray) -> np.ndarray:
     """Float −1 … 1 → uint8 0 … 255, rounded and clipped; NaN (of a diverged generator) → 0."""
     return np.clip(np.rint((np.nan_to_num(images, nan=-1.0) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def padded(images: np.ndarray, margin: int) -> np.ndarray:
+    """Float images (n, h, w, c) in −1 … 1 with ``margin`` black pixels around them."""
+    sides = (margin, margin)
+    return np.pad(images, ((0, 0), sides, sides, (0, 0)), constant_values=-1)
+
+
+def cropped(images: np.ndarray, margin: int) -> np.ndarray:
+    """Images (n, h, w, c) without their outermost ``margin`` pixels: the inverse of :func:`padded`."""
+    height, breadth = images.shape[1:3]
+    return images[:, margin : height - margin, margin : breadth - margin]
 
 
 def _fashion_mnist() -> Dataset:

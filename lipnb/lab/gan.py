@@ -22,12 +22,14 @@ from keras import ops
 
 from lipnb.autodiff import compile_step
 from lipnb.checks import check_choice, check_count, check_positive
-from lipnb.lab import methods, models
+from lipnb.lab import architectures, methods, models
+from lipnb.lab.architectures import ARCHITECTURES
 from lipnb.lab.steps import LOSSES, critic_step, generator_step
 
 __all__ = ["Game", "Settings", "build", "generate", "labels_asked", "train"]
 
 Tensor = Any
+DCGAN = "dcgan"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Settings:
 
     ``restart`` and ``radius`` are those of :func:`lipnb.lab.methods.hold`; ``batch_norm`` puts batch normalization
     into an image critic and ``depth`` is its number of 3×3 convolutions; ``classes`` is 0 for a game without labels.
+    ``architecture`` is that of images: ``dcgan``, to which those three belong, or one of ``ARCHITECTURES``.
     """
 
     method: str
@@ -55,10 +58,12 @@ class Settings:
     batch_norm: bool = False
     depth: int = 1
     classes: int = 0
+    architecture: str = DCGAN
 
     def __post_init__(self) -> None:
         check_choice(self.method, "method", methods.METHODS)
         check_choice(self.loss, "loss", tuple(LOSSES))
+        check_choice(self.architecture, "architecture", (DCGAN, *ARCHITECTURES))
         for name in ("critic_steps", "batch", "latent", "width", "depth"):
             check_count(getattr(self, name), name)
         for name in ("seed", "restart", "classes"):
@@ -68,6 +73,11 @@ class Settings:
         if self.batch_norm and self.classes:
             raise ValueError(
                 f"batch_norm must be False where there are classes. Received: {self.classes} classes"
+            )
+        if self.architecture != DCGAN and (self.batch_norm, self.depth, self.classes) != (False, 1, 0):
+            raise ValueError(
+                f"batch_norm, depth and classes are for the architecture {DCGAN!r}. Received: {self.batch_norm}, "
+                f"{self.depth} and {self.classes} with {self.architecture!r}"
             )
         for name in ("learning_rate", "penalty", "clip", "radius"):
             check_positive(getattr(self, name), name)
@@ -107,22 +117,25 @@ def build(settings: Settings, shape: tuple[int, ...], *, jit_compile: bool = Fal
 def _generator(s: Settings, shape: tuple[int, ...]) -> keras.Model:
     if len(shape) == 1:
         return models.mlp_generator(s.latent, *shape, s.width, seed=2 * s.seed)
+    if s.architecture != DCGAN:
+        return architectures.generator(s.architecture, s.latent, shape, s.width, seed=2 * s.seed)
     if s.classes:
         return models.conditional_generator(s.latent, shape, s.width, s.classes, seed=2 * s.seed)
     return models.generator(s.latent, shape, s.width, seed=2 * s.seed)
 
 
 def _critic(s: Settings, shape: tuple[int, ...], held: methods.Hold) -> keras.Model:
-    options: dict[str, Any] = {"seed": 2 * s.seed + 1, "wrap": held.wrap}
+    embedding: dict[str, Any] = {"seed": 2 * s.seed + 1, "wrap": held.wrap}
+    options = embedding | {"kernel_constraint": held.kernel_constraint}
     if len(shape) == 1:
-        return models.mlp_critic(*shape, s.width, kernel_constraint=held.kernel_constraint, **options)
-    constraints: dict[str, Any] = {
-        "kernel_constraint": held.kernel_constraint,
-        "gamma_constraint": held.gamma_constraint,
-    }
-    critic = models.critic(shape, s.width, batch_norm=s.batch_norm, depth=s.depth, **constraints, **options)
+        return models.mlp_critic(*shape, s.width, **options)
+    if s.architecture != DCGAN:
+        critic = architectures.critic(s.architecture, shape, s.width, **options)
+    else:
+        own: dict[str, Any] = {"batch_norm": s.batch_norm, "depth": s.depth}
+        critic = models.critic(shape, s.width, gamma_constraint=held.gamma_constraint, **own, **options)
     if s.classes:
-        critic = models.projection_critic(critic, s.classes, **options)
+        critic = models.projection_critic(critic, s.classes, **embedding)
     methods.seed_vectors(critic, s.seed)
     return critic
 

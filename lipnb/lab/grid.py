@@ -16,26 +16,28 @@ __all__ = [
     "DATASETS",
     "IMAGE_CHAPTERS",
     "IMAGE_EXPERIMENTS",
+    "TIERS",
     "Run",
     "dataset_from",
-    "full_from",
     "profiles",
     "runs",
     "seeds_from",
+    "tier_from",
     "workspace",
 ]
 
 DATASETS = ("cifar10", "images")  # that the image experiments can run on in place of the grid's own
 IMAGE_EXPERIMENTS = ("headline", "tuning", "confounders", "all_methods")
 IMAGE_CHAPTERS = ("headline", "confounders")  # what shows their runs
-OWN = ("core", "full", "seeds")  # a profile may have cells and seeds of its own: `smoke` has no time for all
+TIERS = ("core", "full", "more")  # what FULL=0, 1 and 2 run: each with those before it
+OWN = (*TIERS, "seeds")  # a profile may have cells and seeds of its own: `smoke` has no time for all
 
 
 @dataclass(frozen=True)
 class Run:
     """One execution of a run notebook: ``parameters`` are plain literals, ``name`` is unique in its experiment.
 
-    ``backend`` is the one that Keras runs on, where the experiment names one.
+    ``backend`` is the one that Keras runs on, where the experiment names one; ``tier`` is a place in ``TIERS``.
     """
 
     experiment: str
@@ -43,7 +45,7 @@ class Run:
     notebook: str
     parameters: dict[str, Any]
     whole_machine: bool
-    core: bool
+    tier: int
     backend: str | None = None
 
     def flags(self) -> list[str]:
@@ -63,9 +65,15 @@ def seeds_from(environment: Mapping[str, str]) -> list[int] | None:
     return [int(seed) for seed in environment["SEEDS"].split()] if environment.get("SEEDS") else None
 
 
-def full_from(environment: Mapping[str, str]) -> bool:
-    """Whether FULL asks for the side experiments too."""
-    return environment.get("FULL", "0") not in ("", "0")
+def tier_from(environment: Mapping[str, str]) -> int:
+    """The last tier that FULL asks for, a place in ``TIERS``: 0 where it is not set.
+
+    Raises ValueError for anything but 0, 1 and 2.
+    """
+    asked = environment.get("FULL") or "0"
+    if asked not in ("0", "1", "2"):
+        raise ValueError(f"FULL must be 0, 1 or 2. Received: {asked!r}")
+    return int(asked)
 
 
 def dataset_from(environment: Mapping[str, str]) -> str | None:
@@ -87,12 +95,12 @@ def workspace(profile: str, dataset: str | None) -> str:
 def runs(
     profile: str,
     *,
-    full: bool = False,
+    tier: int = len(TIERS) - 1,
     seeds: Sequence[int] | None = None,
     dataset: str | None = None,
     grid: Path = paths.GRID,
 ) -> list[Run]:
-    """Every run of ``profile``, in order; ``seeds`` replaces the profile's own.
+    """Every run of ``profile`` up to ``tier``, in order; ``seeds`` replaces the profile's own.
 
     With ``dataset``, the image experiments alone, on that data set.
 
@@ -113,18 +121,18 @@ def runs(
     if dataset:
         played = [run for run in found if run.experiment in IMAGE_EXPERIMENTS]
         found = [replace(run, parameters=run.parameters | {"dataset": dataset}) for run in played]
-    return [run for run in found if run.core or full]
+    return [run for run in found if run.tier <= tier]
 
 
 def _expand(name: str, experiment: dict[str, Any], profile: str, seeds: list[int]) -> Iterator[Run]:
-    known = {"notebook", "set", "profiles", "core", "full", "threads", "backend"}
+    known = {"notebook", "set", "profiles", *TIERS, "threads", "backend"}
     if unknown := set(experiment) - known:
         raise ValueError(
             f"an experiment's keys must be among {sorted(known)}. Received in {name}: {sorted(unknown)}"
         )
-    cells = {kind: experiment.get(kind, []) for kind in ("core", "full")} | experiment["profiles"][profile]
+    cells = {kind: experiment.get(kind, []) for kind in TIERS} | experiment["profiles"][profile]
     common = experiment["set"] | {key: value for key, value in cells.items() if key not in OWN}
-    for kind in ("core", "full"):
+    for tier, kind in enumerate(TIERS):
         for cell in cells[kind]:
             varied = cell if "seed" in common else cell | {"seed": seeds}
             for point in _points(varied):
@@ -134,7 +142,7 @@ def _expand(name: str, experiment: dict[str, Any], profile: str, seeds: list[int
                     experiment["notebook"],
                     common | point,
                     experiment.get("threads") == "all",
-                    kind == "core",
+                    tier,
                     experiment.get("backend"),
                 )
 

@@ -14,6 +14,7 @@ __all__ = [
     "conditional_generator",
     "critic",
     "generator",
+    "initializers",
     "mlp_critic",
     "mlp_generator",
     "projection_critic",
@@ -39,7 +40,7 @@ def generator(latent: int, shape: tuple[int, ...], width: int, *, seed: int) -> 
     height, breadth, channels = shape
     if height % 4 or breadth % 4:
         raise ValueError(f"the height and width of images must be multiples of 4. Received: {shape}")
-    initial = _initializers(seed)
+    initial = initializers(seed)
     model = keras.Sequential(name="generator")
     model.add(keras.Input((latent,)))
     model.add(
@@ -94,7 +95,7 @@ def critic(
     ``wrap`` is applied to every layer with a kernel, ``kernel_constraint`` to every kernel. With ``batch_norm``,
     every convolution but the first is followed by a batch normalization, ``gamma_constraint`` on its γ.
     """
-    initial = _initializers(seed)
+    initial = initializers(seed)
     model = keras.Sequential(name="critic")
     model.add(keras.Input(shape))
     plan = [(width, 4, 2), (2 * width, 4, 2), *[(4 * width, 3, 1)] * depth]
@@ -132,7 +133,7 @@ def projection_critic(body: keras.Model, classes: int, *, seed: int, wrap: Wrap 
 
 def mlp_generator(latent: int, dimension: int, width: int, *, seed: int) -> keras.Model:
     """(latent,) → (dimension,): three hidden layers of ``width`` units with ReLU."""
-    return _mlp("generator", latent, dimension, width, _initializers(seed), layers.ReLU, unwrapped, None)
+    return _mlp("generator", latent, dimension, width, initializers(seed), layers.ReLU, unwrapped, None)
 
 
 def mlp_critic(
@@ -148,7 +149,7 @@ def mlp_critic(
     def activation() -> keras.Layer:
         return layers.LeakyReLU(negative_slope=SLOPE)
 
-    return _mlp("critic", dimension, 1, width, _initializers(seed), activation, wrap, kernel_constraint)
+    return _mlp("critic", dimension, 1, width, initializers(seed), activation, wrap, kernel_constraint)
 
 
 def _mlp(name, inputs, outputs, width, initial, activation, wrap, constraint) -> keras.Model:
@@ -164,7 +165,7 @@ def _mlp(name, inputs, outputs, width, initial, activation, wrap, constraint) ->
 
 def classifier(shape: tuple[int, ...], classes: int, *, seed: int) -> keras.Model:
     """Small convolutional classifier: ``shape`` → logits (classes,); its layer ``features`` has 64 units."""
-    initial = _initializers(seed)
+    initial = initializers(seed)
     model = keras.Sequential(name="classifier")
     model.add(keras.Input(shape))
     for filters in (16, 32, 64):
@@ -179,6 +180,6 @@ def classifier(shape: tuple[int, ...], classes: int, *, seed: int) -> keras.Mode
     return model
 
 
-def _initializers(seed: int) -> Iterator[keras.initializers.Initializer]:
+def initializers(seed: int) -> Iterator[keras.initializers.Initializer]:
     """He-normal initializers with a seed each: ``seed`` 0 gives 0, 1, …; ``seed`` 1 gives 1000, 1001, …"""
     return (keras.initializers.HeNormal(seed=1000 * seed + i) for i in count())

@@ -84,7 +84,7 @@ def set_aside(profile: str, seeds: list[int] | None, dataset: str | None = None)
     """Move records that are damaged, or of no run of the profile's grid, to ``set-aside`` beside them."""
     work = grid.workspace(profile, dataset)
     folder, away = paths.runs(work, fresh=True), paths.build(work) / "set-aside"
-    wanted = (grid.runs(profile, full=True, seeds=s, dataset=dataset) for s in (None, seeds))
+    wanted = (grid.runs(profile, seeds=s, dataset=dataset) for s in (None, seeds))
     known = {(run.experiment, run.name) for runs in wanted for run in runs}
     stray = {path for path in folder.rglob("*.json") if (path.parent.name, path.stem) not in known}
     moved = sorted(stray | set(records.damaged(folder)))
@@ -111,7 +111,7 @@ def record(profile: str, console: Console) -> int:
     if lost := _lost(profile, fresh, recorded):
         console.print(
             f"nothing is recorded, for {len(lost)} recorded result{'s' * (len(lost) > 1)} would be lost: {', '.join(lost[:3])}"
-            f"{', …' * (len(lost) > 3)}. Make them here first: make reproduce PROFILE={profile} FULL=1",
+            f"{', …' * (len(lost) > 3)}. Make them here first: make reproduce PROFILE={profile} FULL=2",
             highlight=False,
             markup=False,
         )
@@ -138,7 +138,7 @@ def _lacking(profile: str, fresh: Path) -> list[grid.Run]:
     """Runs of the core grid without a record, in experiments that have some."""
     wanted = [
         run
-        for run in grid.runs(profile, seeds=grid.seeds_from(os.environ))
+        for run in grid.runs(profile, tier=0, seeds=grid.seeds_from(os.environ))
         if (fresh / run.experiment).is_dir()
     ]
     return [run for run in wanted if not (fresh / run.experiment / f"{run.name}.json").exists()]
@@ -148,7 +148,7 @@ def _lost(profile: str, fresh: Path, recorded: Path) -> list[str]:
     """What recording would lose: runs of the grid that are recorded and were not made here, verdicts that are open here."""
     lost = [
         f"{run.experiment}/{run.name}"
-        for run in grid.runs(profile, full=True)
+        for run in grid.runs(profile)
         if (recorded / run.experiment / f"{run.name}.json").exists()
         and (fresh / run.experiment).is_dir()  # experiments that are not there stay as they are
         and not (fresh / run.experiment / f"{run.name}.json").exists()

@@ -48,7 +48,7 @@ def choose(profile: str, *experiments: str, fresh: bool) -> Source:
     for other in dict.fromkeys((profile, "cpu")):
         if _has_all(paths.runs(other), experiments):
             note = (
-                f"The runs of this chapter are not among those of this build, which FULL=1 would add. Shown are the "
+                f"The runs of this chapter are not among those of this build, which FULL=2 would add. Shown are the "
                 f"recorded ones of the {other} profile, and what is concluded rests on them."
             )
             return Source(paths.runs(other), other + RECORDED, note)

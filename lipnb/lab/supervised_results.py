@@ -116,7 +116,7 @@ def _place(setting: Setting) -> tuple:
 def chosen(profile: str) -> dict[str, float]:
     """The strength of each method in the comparisons: the first that the grid names for it."""
     strengths: dict[str, float] = {}
-    for run in grid.runs(profile, full=True):
+    for run in grid.runs(profile):
         if run.experiment == "classify":
             strengths.setdefault(run.parameters["method"], run.parameters["strength"])
     return strengths

@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["MISSING", "Table", "each_run"]
 
-MISSING = "runs are missing, make reproduce FULL=1 makes them"
+MISSING = "runs are missing, make reproduce FULL=2 makes them"
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def _apart(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _experiments(profile: str) -> list[str]:
-    return list(dict.fromkeys(run.experiment for run in grid.runs(profile, full=True)))
+    return list(dict.fromkeys(run.experiment for run in grid.runs(profile)))
 
 
 def _experiment(profile: str, experiment: str) -> list[Comparison]:

@@ -196,7 +196,7 @@ def test_questions_change_one_thing_each_but_those_that_say_so():
 def test_every_question_has_its_runs_in_the_grid():
     from lipnb.lab import grid
 
-    runs = [r.parameters for r in grid.runs("cpu", full=True) if r.experiment == "confounders"]
+    runs = [r.parameters for r in grid.runs("cpu") if r.experiment == "confounders"]
     without = {"batch_norm": False, "restart": 0}
     cells = {
         confounder_results.Cell(*((without | p)[key] for key in confounder_results.Cell._fields))
@@ -237,6 +237,6 @@ def test_mixtures_run_at_the_rate_that_the_recorded_tuning_chose():
         end = class_results.end(outcome, "misplaced")
         tried.setdefault((p["method"], p["loss"], p["critic_steps"]), []).append((end, p["learning_rate"]))
     chosen = {key: min(ends)[1] for key, ends in tried.items()}
-    main = [run.parameters for run in grid.runs("cpu", full=True) if run.experiment == "mixtures"]
+    main = [run.parameters for run in grid.runs("cpu") if run.experiment == "mixtures"]
     keys = {(p["method"], p["loss"], p["critic_steps"]): p["learning_rate"] for p in main}
     assert not chosen or keys == chosen

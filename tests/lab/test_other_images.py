@@ -44,7 +44,7 @@ def small_inception(monkeypatch):
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
 def test_every_image_experiment_is_planned_on_the_data_set_and_nothing_else(profile):
-    usual, other = (grid.runs(profile, full=True, dataset=name) for name in (None, "images"))
+    usual, other = (grid.runs(profile, dataset=name) for name in (None, "images"))
     expected = [run for run in usual if run.experiment in grid.IMAGE_EXPERIMENTS]
     assert [(run.experiment, run.name) for run in other] == [(run.experiment, run.name) for run in expected]
     assert {run.experiment for run in other} == set(grid.IMAGE_EXPERIMENTS)
@@ -73,7 +73,7 @@ def test_snakemake_plans_them_there(pictures):
     assert done.returncode == 0, done.stderr[-2000:]
     _, *rows = (line for line in done.stdout.splitlines() if "\t" in line)  # under a header
     planned = {row.split("\t")[0] for row in rows}
-    for run in grid.runs("smoke", full=True, dataset="images"):
+    for run in grid.runs("smoke", dataset="images"):
         assert f"build/smoke-images/runs/{run.experiment}/{run.name}.json" in planned
     assert "build/smoke-images/chapters/headline.ipynb" in planned
     assert all(path.startswith("build/smoke-images/") for path in planned)

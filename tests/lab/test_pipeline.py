@@ -235,7 +235,7 @@ def test_recorded_runs_that_were_not_made_again_are_not_lost(project, console):
     assert pipeline.record("cpu", console) == 1
     said = console.file.getvalue()
     assert "1 recorded result would be lost: headline/rate3-seed0." in said
-    assert "make reproduce PROFILE=cpu FULL=1" in said
+    assert "make reproduce PROFILE=cpu FULL=2" in said
     assert snapshot(paths.RECORDED) == before
     make_runs(project, [*WHOLE, "rate3-seed0"])
     assert pipeline.record("cpu", console) == 0

@@ -69,13 +69,13 @@ def parameters_of(notebook: str) -> set[str]:
 
 @pytest.mark.parametrize("profile", grid.profiles())
 def test_every_run_gives_its_notebook_parameters_that_it_has(profile):
-    for run in grid.runs(profile, full=True):
+    for run in grid.runs(profile):
         assert set(run.parameters) | {"experiment", "name", "folder"} <= parameters_of(run.notebook)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
 def test_every_parameter_arrives_in_its_notebook_as_the_grid_has_it(profile):
-    for run in grid.runs(profile, full=True):
+    for run in grid.runs(profile):
         flags = run.flags()[: 3 * (len(run.parameters) + 2)]  # what follows is the backend
         arrived = dict(zip(flags[1::3], map(execute.literal, flags[2::3]), strict=True))
         assert {name: arrived[name] for name in run.parameters} == run.parameters
@@ -127,7 +127,7 @@ def test_a_profile_may_have_cells_and_seeds_of_its_own(tmp_path):
     )
 
     def names(profile, **options):
-        return [run.name for run in grid.runs(profile, full=True, grid=path, **options)]
+        return [run.name for run in grid.runs(profile, grid=path, **options)]
 
     assert names("smoke") == ["x1-seed0"]
     assert names("cpu") == ["x1-seed7", "x2-seed7", "x3-seed7"]

@@ -192,9 +192,7 @@ def test_the_library_imports_only_keras_numpy_scipy_and_backends_in_one_file():
 
 def test_every_grid_notebook_exists():
     for profile in grid.profiles():
-        assert all(
-            (paths.ROOT / "notebooks/runs" / r.notebook).exists() for r in grid.runs(profile, full=True)
-        )
+        assert all((paths.ROOT / "notebooks/runs" / r.notebook).exists() for r in grid.runs(profile))
 
 
 def test_make_alone_lists_every_documented_target():

@@ -1,0 +1,118 @@
+"""Does the architecture decide? Penalty beside normalization in other pairs of networks, seed beside seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lipnb.lab import headline, seeds
+from lipnb.lab.headline import Series
+from lipnb.lab.headline_tables import rates
+from lipnb.lab.statistics import Interval, mean_interval
+from lipnb.lab.tables import Table
+
+__all__ = ["best", "comparison", "differences", "ends", "tried"]
+
+Record = dict[str, Any]
+NAMES = {"dcgan": "DCGAN", "mlp": "dense", "cnn": "SN-GAN's CNN", "resnet": "SN-GAN's ResNet"}
+LOSSES = {"wasserstein": "Wasserstein", "hinge": "hinge"}
+PENALTY = ("gradient_penalty", "wasserstein", 1)
+
+
+def _pairs(records: Sequence[Record]) -> dict[str, dict[tuple[str, str, int], Series]]:
+    """The series of each architecture, in the order of ``NAMES``."""
+    named = {name: [r for r in records if _architecture(r) == name] for name in NAMES}
+    return {name: headline.series(of) for name, of in named.items() if of}
+
+
+def _architecture(record: Record) -> str:
+    return record["parameters"].get("architecture", "dcgan")  # the headline's records name none
+
+
+def best(tuned: Sequence[Record]) -> dict[tuple[str, str, str, int], float]:
+    """The rate with the least final distance to training images, by architecture, method, loss and critic steps."""
+    found: dict[tuple[str, str, str, int], tuple[float, float]] = {}
+    for record in tuned:
+        p = record["parameters"]
+        if record["diverged_at"] is None:
+            end = record["history"][-1]["fid_train"], p["learning_rate"]
+            key = _architecture(record), p["method"], p["loss"], p["critic_steps"]
+            found[key] = min(end, found.get(key, end))
+    return {key: rate for key, (_, rate) in found.items()}
+
+
+def tried(tuned: Sequence[Record]) -> Table:
+    """Distance to training images for every rate tried, the least of a row marked."""
+    rows = []
+    kept = best(tuned)
+    for name, pairs in ((n, _tuning_cells(tuned, n)) for n in NAMES):
+        for key, by_rate in pairs.items():
+            cells = [
+                by_rate.get(rate, "–") + " ←" * (rate == kept.get((name, *key))) for rate in rates(tuned)
+            ]
+            rows.append([NAMES[name], headline.Series(*key, {}).label, *cells])
+    header = ["networks", "method", *(f"rate {rate:g}" for rate in rates(tuned))]
+    caption = (
+        "Tuning: final FID to training images for every learning rate tried; ← is the least, and was used"
+    )
+    return Table(header, rows, caption, folded=True)
+
+
+def _tuning_cells(tuned: Sequence[Record], name: str) -> dict[tuple[str, str, int], dict[float, str]]:
+    found: dict[tuple[str, str, int], dict[float, str]] = {}
+    for record in tuned:
+        p = record["parameters"]
+        if _architecture(record) == name:
+            lost = record["diverged_at"] is not None
+            end = "diverged" if lost else f"{record['history'][-1]['fid_train']:.1f}"
+            found.setdefault((p["method"], p["loss"], p["critic_steps"]), {})[p["learning_rate"]] = end
+    return found
+
+
+def ends(records: Sequence[Record]) -> Table:
+    """Where every method ends with each pair of networks: mean over seeds and 95% t-interval."""
+    rows = [
+        [
+            NAMES[name],
+            s.label,
+            f"{next(iter(s.runs.values()))['parameters']['learning_rate']:g}",
+            s.outcome(),
+            *(mean_interval(s.final(key)).text(digits) for key, digits in headline.COLUMNS.items()),
+        ]
+        for name, found in _pairs(records).items()
+        for s in found.values()
+        if s.finished
+    ]
+    header = ["networks", "method", "rate", "runs", "FID, test", "FID, train", "score"]
+    return Table(header, rows, "One critic step; after the whole budget, mean over seeds and 95% t-interval")
+
+
+def differences(records: Sequence[Record]) -> dict[tuple[str, str], Interval]:
+    """Final FID of the penalty minus that of normalization, paired by seed, by architecture and normalization's loss."""
+    found = {}
+    for name, pairs in _pairs(records).items():
+        for loss in LOSSES:
+            if PENALTY in pairs and ("spectral_norm", loss, 1) in pairs:
+                ours, theirs = pairs["spectral_norm", loss, 1].runs, pairs[PENALTY].runs
+                found[name, loss] = seeds.difference(theirs, ours, lambda run: run["history"][-1]["fid_test"])
+    return found
+
+
+def comparison(found: Mapping[tuple[str, str], Interval]) -> Table:
+    """The differences, with what each tells."""
+    told = {1: "normalization ends better", 0: "cannot be told", -1: "the penalty ends better"}
+    rows = [
+        [
+            NAMES[name],
+            LOSSES[loss],
+            interval.text(),
+            told[interval.side] if interval.known else "too few pairs",
+        ]
+        for (name, loss), interval in found.items()
+    ]
+    header = ["networks", "normalization's loss", "FID, penalty − normalization", "answer"]
+    return Table(
+        header,
+        rows,
+        "One critic step, paired by seed, 95% t-intervals; the penalty with the Wasserstein loss",
+    )
