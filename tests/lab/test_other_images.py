@@ -65,7 +65,7 @@ def test_snakemake_plans_them_there(pictures):
     environment = {
         "PROFILE": "smoke",
         "DATASET": "images",
-        "FULL": "1",
+        "FULL": "2",
         "PATH": "/usr/bin:/bin",
         "HOME": str(pictures),
     }

@@ -172,3 +172,13 @@ def test_recorded_verdicts_cover_every_claim():
     verdicts = json.loads((paths.RECORDED / "verdicts.json").read_text())
     text = paths.CLAIMS.read_text()
     assert list(verdicts) == re.findall(r"^([A-I]\d):", text, re.M)
+
+
+def test_full_asks_for_a_tier_and_each_has_those_before_it():
+    assert [
+        grid.tier_from(environment) for environment in ({}, {"FULL": ""}, {"FULL": "1"}, {"FULL": "2"})
+    ] == [0, 0, 1, 2]
+    with pytest.raises(ValueError, match="FULL must be 0, 1 or 2. Received: 'yes'"):
+        grid.tier_from({"FULL": "yes"})
+    core, full, everything = ({run.name for run in grid.runs("cpu", tier=tier)} for tier in range(3))
+    assert core < full < everything
