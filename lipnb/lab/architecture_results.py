@@ -7,11 +7,10 @@ from typing import Any
 
 from lipnb.lab import headline, seeds
 from lipnb.lab.headline import Series
-from lipnb.lab.headline_tables import rates
 from lipnb.lab.statistics import Interval, mean_interval
 from lipnb.lab.tables import Table
 
-__all__ = ["best", "comparison", "differences", "ends", "tried"]
+__all__ = ["comparison", "differences", "ends"]
 
 Record = dict[str, Any]
 NAMES = {"dcgan": "DCGAN", "mlp": "dense", "cnn": "SN-GAN's CNN", "resnet": "SN-GAN's ResNet"}
@@ -26,47 +25,9 @@ def _pairs(records: Sequence[Record]) -> dict[str, dict[tuple[str, str, int], Se
 
 
 def _architecture(record: Record) -> str:
-    return record["parameters"].get("architecture", "dcgan")  # the headline's records name none
-
-
-def best(tuned: Sequence[Record]) -> dict[tuple[str, str, str, int], float]:
-    """The rate with the least final distance to training images, by architecture, method, loss and critic steps."""
-    found: dict[tuple[str, str, str, int], tuple[float, float]] = {}
-    for record in tuned:
-        p = record["parameters"]
-        if record["diverged_at"] is None:
-            end = record["history"][-1]["fid_train"], p["learning_rate"]
-            key = _architecture(record), p["method"], p["loss"], p["critic_steps"]
-            found[key] = min(end, found.get(key, end))
-    return {key: rate for key, (_, rate) in found.items()}
-
-
-def tried(tuned: Sequence[Record]) -> Table:
-    """Distance to training images for every rate tried, the least of a row marked."""
-    rows = []
-    kept = best(tuned)
-    for name, pairs in ((n, _tuning_cells(tuned, n)) for n in NAMES):
-        for key, by_rate in pairs.items():
-            cells = [
-                by_rate.get(rate, "–") + " ←" * (rate == kept.get((name, *key))) for rate in rates(tuned)
-            ]
-            rows.append([NAMES[name], headline.Series(*key, {}).label, *cells])
-    header = ["networks", "method", *(f"rate {rate:g}" for rate in rates(tuned))]
-    caption = (
-        "Tuning: final FID to training images for every learning rate tried; ← is the least, and was used"
-    )
-    return Table(header, rows, caption, folded=True)
-
-
-def _tuning_cells(tuned: Sequence[Record], name: str) -> dict[tuple[str, str, int], dict[float, str]]:
-    found: dict[tuple[str, str, int], dict[float, str]] = {}
-    for record in tuned:
-        p = record["parameters"]
-        if _architecture(record) == name:
-            lost = record["diverged_at"] is not None
-            end = "diverged" if lost else f"{record['history'][-1]['fid_train']:.1f}"
-            found.setdefault((p["method"], p["loss"], p["critic_steps"]), {})[p["learning_rate"]] = end
-    return found
+    return record["parameters"].get(
+        "architecture", "dcgan"
+    )  # records from before there were others name none
 
 
 def ends(records: Sequence[Record]) -> Table:

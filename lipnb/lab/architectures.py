@@ -122,9 +122,8 @@ def _resnet_features(x: Tensor, width: int, make: Callable[..., keras.Layer]) ->
     def halved(y: Tensor) -> Tensor:
         return layers.AveragePooling2D(2)(y)
 
-    y = convolution(
-        3, layers.ReLU()(convolution(3, x))
-    )  # the first block has no ReLU in front: its input is an image
+    # The first block has no ReLU in front: its input is an image.
+    y = convolution(3, layers.ReLU()(convolution(3, x)))
     x = layers.Add()([halved(y), convolution(1, halved(x))])
     for halves in (True, False, False):
         y = convolution(3, layers.ReLU()(convolution(3, layers.ReLU()(x))))

@@ -59,7 +59,7 @@ def _operator_norm(layer: keras.layers.Conv2D, kernel: np.ndarray, rtol: float) 
 
 
 def lipschitz_interval(
-    critic: keras.Sequential, points: np.ndarray, *, n_steps: int = 50, n_starts: int = 8
+    critic: keras.Model, points: np.ndarray, *, n_steps: int = 50, n_starts: int = 8
 ) -> dict[str, float]:
     """The critic's Lipschitz constant at inference, from below and from above.
 

@@ -7,17 +7,7 @@ import pytest
 from keras import layers
 
 from lipnb import SpectralNormalization, lipschitz_bound
-from lipnb.lab import (
-    architecture_results,
-    architectures,
-    classifiers,
-    critics,
-    data,
-    gan,
-    grid,
-    paths,
-    records,
-)
+from lipnb.lab import architecture_results, architectures, classifiers, critics, data, gan
 from lipnb.norms import spectral_norm
 
 pytestmark = [
@@ -136,19 +126,3 @@ def test_architectures_are_compared_each_for_itself():
     ]  # fmt: skip
     assert len(architecture_results.ends(records).rows) == 6
     assert architecture_results.differences([]) == {}
-
-
-def test_the_best_rate_is_the_least_distance_to_training_images_and_never_one_that_diverged():
-    tuned = [
-        record("none", "wasserstein", 100, end, rate, architecture="mlp")
-        for rate, end in {0.1: 7.0, 0.2: 5.0, 0.4: None}.items()
-    ]
-    assert architecture_results.best(tuned) == {("mlp", "none", "wasserstein", 1): 0.2}
-    assert architecture_results.tried(tuned).rows == [["dense", "no constraint", "8.0", "6.0 ←", "diverged"]]
-
-
-def test_the_dense_pair_runs_at_the_rates_that_its_recorded_tuning_chose():
-    chosen = architecture_results.best(records.read(paths.RECORDED / "cpu", "architectures_tuning"))
-    runs = [run.parameters for run in grid.runs("cpu") if run.experiment == "architectures"]
-    used = {(p["architecture"], p["method"], p["loss"], p["critic_steps"]): p["learning_rate"] for p in runs}
-    assert used == chosen

@@ -135,19 +135,23 @@ def test_a_profile_may_have_cells_and_seeds_of_its_own(tmp_path):
     assert set(grid.runs("cpu", grid=path)[0].parameters) == {"x", "seed"}
 
 
-def test_the_headline_runs_at_the_rate_that_the_recorded_tuning_chose():
+@pytest.mark.parametrize(
+    "tuning, played", [("tuning", "headline"), ("architectures_tuning", "architectures")]
+)
+def test_games_run_at_the_rates_that_their_recorded_tuning_chose(tuning, played):
+    def key(p):
+        return p.get("architecture", "dcgan"), p["method"], p["loss"], p["critic_steps"]
+
     tried = defaultdict(list)
-    for record in records.read(paths.RECORDED / "cpu", "tuning"):
-        p = record["parameters"]
+    for record in records.read(paths.RECORDED / "cpu", tuning):
         if record["diverged_at"] is None:
-            tried[p["method"], p["loss"], p["critic_steps"]].append(
-                (record["history"][-1]["fid_train"], p["learning_rate"])
-            )
-    chosen = {key: min(ends)[1] for key, ends in tried.items()}
-    core = [run.parameters for run in grid.runs("cpu") if run.experiment == "headline"]
-    assert {(p["method"], p["loss"], p["critic_steps"]) for p in core} <= set(chosen)
-    for p in core:
-        assert p["learning_rate"] == chosen[p["method"], p["loss"], p["critic_steps"]]
+            p = record["parameters"]
+            tried[key(p)].append((record["history"][-1]["fid_train"], p["learning_rate"]))
+    chosen = {of: min(ends)[1] for of, ends in tried.items()}
+    runs = [run.parameters for run in grid.runs("cpu") if run.experiment == played]
+    assert {key(p) for p in runs} == set(chosen)
+    for p in runs:
+        assert p["learning_rate"] == chosen[key(p)]
 
 
 def test_layout_and_words_do_not_change_a_fingerprint_but_code_does(tmp_path):
