@@ -136,7 +136,7 @@ def test_a_profile_may_have_cells_and_seeds_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "tuning, played", [("tuning", "headline"), ("architectures_tuning", "architectures")]
+    ("tuning", "played"), [("tuning", "headline"), ("architectures_tuning", "architectures")]
 )
 def test_games_run_at_the_rates_that_their_recorded_tuning_chose(tuning, played):
     def key(p):
