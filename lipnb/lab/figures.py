@@ -174,10 +174,11 @@ def interval_line(axis, x, intervals: Sequence[Interval], key: str) -> None:
 
 
 def log_axis(axis, which: str) -> None:
-    """Make ``axis`` logarithmic along ``which`` ("x" or "y"), labelled in plain numbers at 1, 2 and 5."""
+    """Make ``axis`` logarithmic along ``which`` ("x" or "y"), labelled in plain numbers: at 1, 2 and 5, along x at 1 and 3."""
     axis.set(**{f"{which}scale": "log"})
     line = {"x": axis.xaxis, "y": axis.yaxis}[which]
-    line.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    # Labels side by side need more room than labels one above the other.
+    line.set_major_locator(LogLocator(subs=(1, 3) if which == "x" else (1, 2, 5)))
     line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     line.set_minor_formatter(NullFormatter())
 
