@@ -77,8 +77,7 @@ def singular_value(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor) -> 
 
     Iteration leaves ⟨u, Wv⟩ ≥ 0; a kernel that has changed since, its sign for one, may not.
     """
-    product = u * mapping.forward(kernel, v)
-    return ops.max(ops.abs(ops.sum(product, axis=_per_block(product))))
+    return _largest(u * mapping.forward(kernel, v))
 
 
 def iterate(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor, n_iter: int) -> tuple[Tensor, Tensor]:
@@ -98,17 +97,25 @@ def iterate(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor, n_iter: in
     return ops.stop_gradient(u), ops.stop_gradient(v)
 
 
-def advance(mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor, n_iter: int) -> tuple[Tensor, Tensor]:
-    """u, v after ``n_iter`` power iterations where the kernel has moved since they were stored, else as stored.
+def advance(
+    mapping: KernelMap, kernel: Tensor, u: Tensor, v: Tensor, n_iter: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(σ, u, v) after ``n_iter`` power iterations where the kernel has moved since u, v were stored, else as stored.
 
     Stored vectors obey u = Wv/‖Wv‖. Where the kernel at hand still does so to rounding, nothing has moved, and
-    every call until the next optimizer step sees the same u, v: one kernel per loss.
+    every call until the next optimizer step sees the same u, v: one kernel per loss. σ is ``singular_value`` of
+    the new pair, from the product that gives u. A training step pays for each small operation: hence their order.
     """
     fixed = ops.stop_gradient(kernel)
-    image = _normalized(mapping.forward(fixed, v), u)
-    moved = _norm(image - u) > 64 * np.finfo(keras.backend.standardize_dtype(u.dtype)).eps
-    new_u, new_v = iterate(mapping, fixed, image, v, n_iter)
-    return ops.stop_gradient(ops.where(moved, new_u, u)), ops.stop_gradient(ops.where(moved, new_v, v))
+    image = mapping.forward(fixed, v)
+    moved = _moved(image, u)
+    start = ops.divide_no_nan(image, _largest_entry(image))
+    if n_iter > 1:
+        start, _ = iterate(mapping, fixed, start, v, n_iter - 1)
+    v = ops.stop_gradient(ops.where(moved, _normalized(mapping.adjoint(fixed, start), v), v))
+    image = mapping.forward(kernel, v)
+    u = ops.stop_gradient(ops.where(moved, _normalized(image, u), u))
+    return _largest(u * image), u, v
 
 
 def start_vectors(mapping: KernelMap, start: str, seed: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -122,22 +129,32 @@ def start_vectors(mapping: KernelMap, start: str, seed: tuple[int, int]) -> tupl
 
 
 def _matrix_map(to_blocks: Callable[[Tensor], Tensor], blocks: int, rows: int, columns: int) -> KernelMap:
-    return KernelMap(
-        forward=lambda kernel, v: ops.matmul(to_blocks(kernel), v[:, :, None])[:, :, 0],
-        adjoint=lambda kernel, u: ops.matmul(u[:, None, :], to_blocks(kernel))[:, 0, :],
-        u_shape=(blocks, rows),
-        v_shape=(blocks, columns),
-    )
+    """``to_blocks(kernel)`` has the entries of shape (blocks, rows, columns), in this order."""
+    # One block: products of two matrices, which take fewer operations, their gradient too.
+    shape = (rows, columns) if blocks == 1 else (blocks, rows, columns)
+    batch = shape[:-2]
+
+    def matrices(kernel: Tensor) -> Tensor:
+        return ops.reshape(to_blocks(kernel), shape)
+
+    def forward(kernel: Tensor, v: Tensor) -> Tensor:
+        return ops.reshape(ops.matmul(matrices(kernel), ops.reshape(v, (*batch, columns, 1))), (blocks, rows))
+
+    def adjoint(kernel: Tensor, u: Tensor) -> Tensor:
+        return ops.reshape(ops.matmul(ops.reshape(u, (*batch, 1, rows)), matrices(kernel)), (blocks, columns))
+
+    return KernelMap(forward, adjoint, u_shape=(blocks, rows), v_shape=(blocks, columns))
 
 
 def _grouped_map(kernel: keras.Variable, groups: int, columns: int) -> KernelMap:
     rows = math.prod(kernel.shape) // (groups * columns)
 
     def to_blocks(kernel: Tensor) -> Tensor:
+        if groups == 1:
+            return kernel
         return ops.transpose(ops.reshape(kernel, (rows, groups, columns)), (1, 0, 2))
 
-    plain = lambda kernel: ops.reshape(kernel, (1, rows, columns))  # noqa: E731
-    return _matrix_map(to_blocks if groups > 1 else plain, groups, rows, columns)
+    return _matrix_map(to_blocks, groups, rows, columns)
 
 
 def _einsum_map(equation: str, shape: tuple[int, ...]) -> KernelMap:
@@ -227,15 +244,29 @@ def _per_block(x: Tensor) -> tuple[int, ...]:
     return tuple(range(1, len(x.shape)))
 
 
-def _norm(x: Tensor) -> Tensor:
-    return ops.sqrt(ops.sum(x * x, axis=_per_block(x), keepdims=True))
+def _largest(products: Tensor) -> Tensor:
+    """max over blocks of |Σ products|."""
+    return ops.max(ops.abs(ops.sum(products, axis=_per_block(products))))
+
+
+def _largest_entry(x: Tensor) -> Tensor:
+    return ops.max(ops.abs(x), axis=_per_block(x), keepdims=True)
+
+
+def _sum_of_squares(x: Tensor) -> Tensor:
+    return ops.sum(x * x, axis=_per_block(x), keepdims=True)
+
+
+def _moved(image: Tensor, u: Tensor) -> Tensor:
+    """Whether Wv is off the line of u by more than rounding, block by block; False where it is not finite."""
+    tolerance = 64 * np.finfo(keras.backend.standardize_dtype(u.dtype)).eps
+    along = ops.sum(u * image, axis=_per_block(u), keepdims=True)
+    return _sum_of_squares(ops.divide_no_nan(image, along) - u) > tolerance**2
 
 
 def _normalized(x: Tensor, fallback: Tensor) -> Tensor:
     """x/‖x‖ block by block, and ``fallback`` where x is zero or has an entry that is NaN or infinite."""
-    largest = ops.max(ops.abs(x), axis=_per_block(x), keepdims=True)
     # Divided first: the squares of tiny or huge entries would leave the range.
-    scaled = x / ops.where(largest == 0, 1.0, largest)
-    size = _norm(scaled)
-    usable = size > 0  # at least 1 but for zero, and NaN for what is not finite
-    return ops.where(usable, scaled / ops.where(usable, size, 1.0), fallback)
+    scaled = ops.divide_no_nan(x, _largest_entry(x))
+    size = ops.sqrt(_sum_of_squares(scaled))  # at least 1 but for zero, and NaN for what is not finite
+    return ops.where(size > 0, ops.divide_no_nan(scaled, size), fallback)

@@ -160,10 +160,11 @@ class SpectralNormalization(KernelNormalization):
 
     def _size(self, target: Target, kernel: Tensor, update: bool) -> Tensor:
         u, v = _vectors(target)
-        if update:
-            u, v = advance(target.mapping, kernel, u, v, self.n_iter)
-            self._store(target, u, v)
-        return singular_value(target.mapping, kernel, u, v)
+        if not update:
+            return singular_value(target.mapping, kernel, u, v)
+        size, u, v = advance(target.mapping, kernel, u, v, self.n_iter)
+        self._store(target, u, v)
+        return size
 
     @staticmethod
     def _store(target: Target, u: Tensor, v: Tensor) -> None:

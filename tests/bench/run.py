@@ -1,8 +1,9 @@
 """What ``make bench`` prints: the library's speed as ratios within one run, beside the peers that are installed.
 
 Nothing here is a test: a ratio wants a machine of its own. Every variant runs once a round in a fresh random
-order, so that whatever else the machine does falls on all of them alike; a ratio is the median over rounds with
-its 95 % interval.
+order, so that whatever else the machine does falls on all of them alike. How a process lays out its memory moves a
+ratio by one or two percent, whatever the number of rounds: so a critic's step is measured in several processes, one
+after another, and a ratio is the median over processes of the median over rounds, with the range over processes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import argparse
 import importlib.util
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import keras
 import numpy as np
@@ -19,7 +22,6 @@ from steps import PEERS, Steps, keras_steps
 
 import lipnb
 from lipnb.lab import figures, paths
-from lipnb.lab.statistics import median_ratio
 
 BATCH = 64
 LONGEST_SVD = 60.0  # seconds
@@ -46,27 +48,34 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def show(title: str, times: dict[str, list[float]], pairs: list[tuple[str, str]]) -> None:
-    """The ratios a/b of the pairs that were timed."""
-    print(f"\n{title}")
-    for a, b in pairs:
-        if a in times and b in times:
-            print(f"  {a} / {b}: {median_ratio(times[a], times[b]).text(3)}")
-
-
-def steps_of_critics(width: int, rounds: int) -> None:
+def steps_of_critics(width: int, rounds: int, processes: int) -> None:
     """A critic's step against the one without a constraint, here and in the peers' own frameworks."""
-    pairs = [("lipnb", "plain"), ("lipnb", "keras"), ("lipnb, operator", "plain"), ("keras", "plain")]
+    ours = [("lipnb", "plain"), ("lipnb", "keras"), ("lipnb, operator", "plain"), ("keras", "plain")]
+    found = [name for name in PEERS if installed(name)]
     for size in (28, 64):
-        shape = f"DCGAN critic of width {width} at {size}×{size}, batch {BATCH}"
-        times = timed(keras_steps(size, width, BATCH), rounds)
-        show(f"{shape}, Keras on {keras.backend.backend()}", times, pairs)
-        for name, make in PEERS.items():
-            if installed(name):
-                show(f"{shape}, {name}", timed(make(size, width, BATCH), rounds), [(name, "plain")])
-    missing = [name for name in PEERS if not installed(name)]
+        print(f"\nDCGAN critic of width {width} at {size}×{size}, batch {BATCH}, {processes} processes")
+        for name, pairs in ((None, ours), *((name, [(name, "plain")]) for name in found)):
+            times = [in_own_process(name, size, width, rounds) for _ in range(processes)]
+            for a, b in pairs:
+                if a in times[0]:
+                    ratios = [float(np.median(np.divide(t[a], t[b]))) for t in times]
+                    spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+                    where = f"Keras on {keras.backend.backend()}" if name is None else name
+                    print(f"  {where}: {a} / {b}: {np.median(ratios):.3f} ({spread})", flush=True)
+    missing = [name for name in PEERS if name not in found]
     if missing:
         print(f"\nNOT COMPARED, as they are not installed: {', '.join(missing)}; see book/contributing.md")
+
+
+def in_own_process(peer: str | None, size: int, width: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of a step by variant, of Keras's or of a peer's, in a process of their own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(step_seconds, peer, size, width, rounds).result()
+
+
+def step_seconds(peer: str | None, size: int, width: int, rounds: int) -> dict[str, list[float]]:
+    make = keras_steps if peer is None else PEERS[peer]
+    return timed(make(size, width, BATCH), rounds)
 
 
 def installed(name: str) -> bool:
@@ -148,12 +157,13 @@ def slopes(width: int, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30, help="timed rounds of each comparison")
+    parser.add_argument("--rounds", type=int, default=15, help="timed rounds of each comparison")
+    parser.add_argument("--processes", type=int, default=5, help="processes that each time the rounds")
     parser.add_argument(
         "--width", type=int, default=64, help="feature maps of the critic's first convolution"
     )
     arguments = parser.parse_args()
-    steps_of_critics(arguments.width, arguments.rounds)
+    steps_of_critics(arguments.width, arguments.rounds, arguments.processes)
     norms(max(3, arguments.rounds // 10))
     print("\nCost against size")
     slopes(16, arguments.rounds)
