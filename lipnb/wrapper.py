@@ -139,9 +139,8 @@ class KernelNormalization(keras.layers.Wrapper):
     def _normalized(self, target: Target, training: bool) -> Tensor:
         kernel = ops.cast(target.kernel.value, wide_dtype(target.kernel))
         size = self._size(target, kernel, training and self.trainable and self.layer.trainable)
-        large = size > (self.norm if self.shrink_only else 0.0)  # a zero kernel stays as it is
-        factor = ops.where(large, self.norm / ops.where(large, size, 1.0), 1.0)
-        return ops.cast(kernel * factor, target.kernel.dtype)
+        large = size > (self.norm if self.shrink_only else 0.0)  # else, as for a zero kernel, the factor is 1
+        return ops.cast(kernel * (self.norm / ops.where(large, size, self.norm)), target.kernel.dtype)
 
     def _target(self, index: int, owner: keras.Layer, kernel: keras.Variable) -> Target:
         return Target(owner, kernel)
