@@ -1,6 +1,6 @@
 """What `make test` runs: the whole path in small, then every test; beside them, the library on the other backends.
 
-The other backends fill the moments in which the rest leaves a core idle; what they print comes at the end.
+The other backends, of low priority, fill the moments in which the rest leaves a core idle; what they print comes last.
 REQUIRE_BACKENDS="jax torch" makes a backend that is not installed a failure, as in continuous integration.
 SLOW=1 adds the library's tests that take minutes. COVERAGE=1 ends with the branches of the library that no test took on
 TensorFlow, and fails below 95 % of them.
@@ -91,6 +91,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if sys.argv[1:] == ["elsewhere"]:
+            os.nice(10)
             return elsewhere()
         missing = [b for b in os.environ.get("REQUIRE_BACKENDS", "").split() if not installed(b)]
         if missing:
