@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 OTHERS = ("jax", "torch")
 PYTEST = (sys.executable, "-m", "pytest", "-q")
@@ -63,6 +64,13 @@ def elsewhere() -> None:
             print(f"== NOT TESTED on {backend}: not installed (see book/contributing.md)", flush=True)
 
 
+def step_back() -> None:
+    """Give this process and its children a low priority; on Linux its session too, for sessions share the cores alike."""
+    os.nice(10)
+    with suppress(OSError):  # where there are no such groups
+        Path("/proc/self/autogroup").write_text("10")
+
+
 @contextmanager
 def beside() -> Iterator[None]:
     """:func:`elsewhere` in a process of its own, awaited and shown at the end; ended with this one if that fails first."""
@@ -91,7 +99,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if sys.argv[1:] == ["elsewhere"]:
-            os.nice(10)
+            step_back()
             return elsewhere()
         missing = [b for b in os.environ.get("REQUIRE_BACKENDS", "").split() if not installed(b)]
         if missing:
