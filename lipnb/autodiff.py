@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
-__all__ = ["compile_step", "input_gradient", "is_concrete", "value_and_grad"]
+__all__ = ["compile_step", "input_gradient", "is_concrete", "scaled", "value_and_grad"]
 
 Tensor = Any
 Variables = Sequence[keras.Variable]
@@ -92,6 +92,14 @@ def compile_step(step: Callable, state: Variables, *, jit_compile: bool = False)
     return _per_backend(_compile_tf, _compile_jax, _compile_torch)(step, list(state), jit_compile)
 
 
+def scaled(x: Tensor, factor: Tensor) -> Tensor:
+    """``x * factor`` for a scalar tensor ``factor``.
+
+    TensorFlow's own gradient of the factor, Σ g·x, fills a tensor of x's size first; here it is one dot product.
+    """
+    return _per_backend(_scaled_tf, ops.multiply, ops.multiply)(x, factor)
+
+
 def is_concrete(x: Tensor) -> bool:
     """Whether the tensor's entries are known now: not while a graph is traced or shapes are inferred."""
     if isinstance(x, np.ndarray):
@@ -130,6 +138,21 @@ def _input_gradient_tf(f, x):
         tape.watch(x)
         total = tf.reduce_sum(f(x))
     return tape.gradient(total, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+
+def _scaled_tf(x, factor):
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def product(x, factor):
+        def gradient(upstream):
+            g = tf.convert_to_tensor(upstream)  # an embedding's has rows and indices
+            dot = tf.matmul(tf.reshape(g, (1, -1)), tf.reshape(x, (1, -1)), transpose_b=True)
+            return g * factor, tf.reshape(dot, ())
+
+        return x * factor, gradient
+
+    return product(x, factor)
 
 
 def _is_concrete_tf(x):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from lipnb.autodiff import is_concrete
+from lipnb.autodiff import is_concrete, scaled
 from lipnb.checks import check_flag, check_positive
 from lipnb.substitution import Substitution
 
@@ -140,7 +140,8 @@ class KernelNormalization(keras.layers.Wrapper):
         kernel = ops.cast(target.kernel.value, wide_dtype(target.kernel))
         size = self._size(target, kernel, training and self.trainable and self.layer.trainable)
         large = size > (self.norm if self.shrink_only else 0.0)  # else, as for a zero kernel, the factor is 1
-        return ops.cast(kernel * (self.norm / ops.where(large, size, self.norm)), target.kernel.dtype)
+        factor = self.norm / ops.where(large, size, self.norm)
+        return ops.cast(scaled(kernel, factor), target.kernel.dtype)
 
     def _target(self, index: int, owner: keras.Layer, kernel: keras.Variable) -> Target:
         return Target(owner, kernel)

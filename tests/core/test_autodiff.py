@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from lipnb.autodiff import compile_step, input_gradient, is_concrete, value_and_grad
+from lipnb.autodiff import compile_step, input_gradient, is_concrete, scaled, value_and_grad
 
 # Keras turns some variables and PyTorch tensors into arrays in a way that NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings(
@@ -146,6 +146,40 @@ def test_input_gradient_can_be_nested():
     x = np.float32([1.0, -2.0, 0.5])
     second = input_gradient(lambda x: input_gradient(lambda y: y**3, x), x)
     close(to_numpy([second])[0], 6.0 * x)
+
+
+def test_scaled_is_the_product_with_its_first_and_second_gradients(rng):
+    x, weights = (rng.standard_normal((3, 2, 2)).astype("float32") for _ in range(2))
+    f = np.float32(0.7)
+    at = [variable(x), variable(f)]
+
+    def loss():
+        return ops.sum(weights * scaled(at[0].value, at[1].value) ** 2)
+
+    value, gradients = value_and_grad(loss, at)
+    close(float(value), float(np.sum(weights * x**2) * f**2))
+    close(to_numpy(gradients)[0], 2 * weights * x * f**2)
+    close(float(gradients[1]), float(np.sum(2 * weights * x**2) * f))
+
+    def of_gradient(y):  # 12 (2s)², s the sum: each of the 12 entries has the gradient 2s of s²
+        return ops.sum(input_gradient(lambda z: scaled(z, ops.sum(z)), y) ** 2)
+
+    second = ops.convert_to_numpy(input_gradient(of_gradient, x))
+    close(second, np.full(x.shape, 96 * x.sum()))
+
+
+def test_scaled_takes_the_gradient_of_a_lookup(rng):
+    table, factor = variable(rng.standard_normal((5, 2))), variable(1.5)
+
+    def loss():
+        return ops.sum(ops.take(scaled(table.value, factor.value), np.int32([1, 1, 4]), axis=0))
+
+    _, gradients = value_and_grad(loss, [table, factor])
+    expected = np.zeros((5, 2), "float32")
+    expected[1], expected[4] = 3.0, 1.5
+    close(to_numpy(gradients)[0], expected)
+    rows = ops.convert_to_numpy(table.value)[[1, 1, 4]]
+    close(float(gradients[1]), float(rows.sum()), 1e-5)
 
 
 def test_penalty_of_a_linear_critic_has_its_closed_form(rng):
