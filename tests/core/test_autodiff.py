@@ -154,7 +154,7 @@ def test_scaled_is_the_product_with_its_first_and_second_gradients(rng):
     at = [variable(x), variable(f)]
 
     def loss():
-        return ops.sum(scaled(at[0].value, at[1].value) ** 2 * weights)
+        return ops.sum(ops.multiply(weights, scaled(at[0].value, at[1].value) ** 2))
 
     value, gradients = value_and_grad(loss, at)
     close(float(value), float(np.sum(weights * x**2) * f**2))
