@@ -97,7 +97,7 @@ def scaled(x: Tensor, factor: Tensor) -> Tensor:
 
     TensorFlow's own gradient of the factor, Σ g·x, fills a tensor of x's size first; here it is one dot product.
     """
-    return _per_backend(_scaled_tf, ops.multiply, ops.multiply)(x, factor)
+    return _scaled_tf(x, factor) if keras.backend.backend() == "tensorflow" else x * factor
 
 
 def is_concrete(x: Tensor) -> bool:
