@@ -91,7 +91,7 @@ def run_models(seeds):
 
 
 def test_bounds_of_random_models_are_above_their_estimates():
-    run_models(range(8))
+    run_models(range(12))
 
 
 @pytest.mark.slow
