@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from unittest import mock
 
-import keras
 import numpy as np
 import scipy.sparse.linalg
 from steps import PEERS, Steps, keras_steps
@@ -24,6 +25,7 @@ from steps import PEERS, Steps, keras_steps
 import lipnb
 from lipnb.lab import figures, paths
 
+BACKENDS = ("tensorflow", "jax", "torch")
 BATCH = 64
 LONGEST_SVD = 60.0  # seconds
 SWEEPS = {"width": (16, 32, 64), "size": (28, 56, 112), "kernel": (3, 5, 7), "batch": (16, 64, 256)}
@@ -50,34 +52,39 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def steps_of_critics(width: int, rounds: int, processes: int) -> None:
-    """A critic's step against the one without a constraint, here and in the peers' own frameworks.
+    """A critic's step against the one without a constraint, on each backend and in the peers' own frameworks.
+
+    A peer's ratio is fairly met by ours on the peer's own framework: so each installed backend is measured.
 
     The constraint's own work is the same for every batch: beside a batch of 2, where it is most of what differs, what
     else a compiler does otherwise with a kernel that is computed (it can make the step faster) weighs little.
     """
     ours = [("lipnb", "plain"), ("lipnb", "keras"), ("lipnb, operator", "plain"), ("keras", "plain")]
-    found = [name for name in PEERS if installed(name)]
+    measured = [(None, backend, ours) for backend in BACKENDS if installed(backend)]
+    measured += [(peer, None, [(peer, "plain")]) for peer in PEERS if installed(peer)]
     for size, batch in itertools.product((28, 64), (2, BATCH)):
         print(f"\nDCGAN critic of width {width} at {size}×{size}, batch {batch}, {processes} processes")
         timings = rounds * (1 if batch == BATCH else 10)
-        for name, pairs in ((None, ours), *((name, [(name, "plain")]) for name in found)):
-            times = [in_own_process(name, size, width, batch, timings) for _ in range(processes)]
+        for peer, backend, pairs in measured:
+            times = [in_own_process(peer, backend, size, width, batch, timings) for _ in range(processes)]
+            plain = 1e3 * float(np.median([np.median(t["plain"]) for t in times]))
+            print(f"  {peer or f'Keras on {backend}'}: plain {plain:.1f} ms")
             for a, b in pairs:
-                if a in times[0]:
+                if a in times[0] and b in times[0]:
                     ratios = [float(np.median(np.divide(t[a], t[b]))) for t in times]
                     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
-                    where = f"Keras on {keras.backend.backend()}" if name is None else name
-                    print(f"  {where}: {a} / {b}: {np.median(ratios):.3f} ({spread})", flush=True)
-    missing = [name for name in PEERS if name not in found]
+                    print(f"    {a} / {b}: {np.median(ratios):.3f} ({spread})", flush=True)
+    missing = [name for name in dict.fromkeys((*BACKENDS, *PEERS)) if not installed(name)]
     if missing:
         print(f"\nNOT COMPARED, as they are not installed: {', '.join(missing)}; see book/contributing.md")
 
 
 def in_own_process(
-    peer: str | None, size: int, width: int, batch: int, rounds: int
+    peer: str | None, backend: str | None, size: int, width: int, batch: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of a step by variant, of Keras's or of a peer's, in a process of their own."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    """Seconds of a step by variant, a peer's or Keras's on a backend, in a process of their own."""
+    environment = {"KERAS_BACKEND": backend} if backend else {}
+    with mock.patch.dict(os.environ, environment), ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(step_seconds, peer, size, width, batch, rounds).result()
 
 
