@@ -12,8 +12,6 @@ from lipnb.checks import check_choice, check_count
 
 __all__ = ["NETWORKS", "build"]
 
-Kernel = Callable[..., keras.Layer]
-
 
 def build(
     name: str,
@@ -39,42 +37,37 @@ def build(
     check_count(width, "width")
     initial = (keras.initializers.HeNormal(seed=1000 * seed + i) for i in count())
     options = lambda: {"kernel_initializer": next(initial), "kernel_regularizer": kernel_regularizer}  # noqa: E731
-    body = NETWORKS[name](shape, width, options)
-    if isinstance(body, list):
-        return keras.Sequential([keras.Input(shape), *body, layers.Dense(classes, **options())], name=name)
-    return keras.Model(body.inputs, layers.Dense(classes, **options())(body.outputs[0]), name=name)
+    image = keras.Input(shape)
+    features = NETWORKS[name](image, width, options)
+    return keras.Model(image, layers.Dense(classes, **options())(features), name=name)
 
 
-def _mlp(shape, width, options):
-    return [
-        layers.Flatten(),
-        layers.Dense(2 * width, activation="relu", **options()),
-        layers.Dense(width, activation="relu", **options()),
-    ]
+def _mlp(image, width, options):
+    x = layers.Dense(2 * width, activation="relu", **options())(layers.Flatten()(image))
+    return layers.Dense(width, activation="relu", **options())(x)
 
 
-def _vgg(shape, width, options):
-    found = []
-    for maps in (width, 2 * width, 4 * width)[: 3 if min(shape[:2]) >= 32 else 2]:
+def _vgg(image, width, options):
+    x = image
+    for maps in (width, 2 * width, 4 * width)[: 3 if min(image.shape[1:3]) >= 32 else 2]:
         for _ in range(2):
-            found.append(layers.Conv2D(maps, 3, padding="same", activation="relu", **options()))
-        found.append(layers.MaxPooling2D(2))
-    return [*found, layers.Flatten(), layers.Dense(8 * width, activation="relu", **options())]
+            x = layers.Conv2D(maps, 3, padding="same", activation="relu", **options())(x)
+        x = layers.MaxPooling2D(2)(x)
+    return layers.Dense(8 * width, activation="relu", **options())(layers.Flatten()(x))
 
 
-def _densenet(shape, width, options):
+def _densenet(image, width, options):
     def convolution(x, maps, size):
         return layers.Conv2D(maps, size, padding="same", activation="relu", **options())(x)
 
-    image = keras.Input(shape)
     x = convolution(image, 2 * width, 3)
     for block in range(3):
         if block:
             x = layers.AveragePooling2D(2)(convolution(x, x.shape[-1] // 2, 1))
         for _ in range(4):
             x = layers.Concatenate()([x, convolution(x, width, 3)])
-    return keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    return layers.GlobalAveragePooling2D()(x)
 
 
 NETWORKS: dict[str, Callable] = {"mlp": _mlp, "vgg": _vgg, "densenet": _densenet}
-"""Name → function of (shape, width, options of the next kernel): the layers before the logits, or a model of them."""
+"""Name → function of (image, width, options of the next kernel): the features that the logits are made of."""
