@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lipnb.lab import figures, seeds, waiting
-from lipnb.lab.figures import LABELS
+from lipnb.lab.figures import game_label
 from lipnb.lab.statistics import Interval, mean_interval
 from lipnb.lab.tables import Table
 
@@ -50,7 +50,7 @@ class Series:
     @property
     def label(self) -> str:
         """The method's name, and the loss where it is not the Wasserstein loss."""
-        return LABELS[self.method] + (", hinge" if self.loss == "hinge" else "")
+        return game_label(self.method, self.loss)
 
     def finals(self, letter: str, key: str) -> dict[int, float]:
         """``key`` at the end of each run that did not diverge, by seed."""

@@ -10,7 +10,7 @@ from lipnb.lab.headline import Series
 from lipnb.lab.statistics import Interval, mean_interval
 from lipnb.lab.tables import Table
 
-__all__ = ["comparison", "differences", "ends"]
+__all__ = ["comparison", "differences", "ends", "told"]
 
 Record = dict[str, Any]
 NAMES = {"dcgan": "DCGAN", "mlp": "dense", "cnn": "SN-GAN's CNN", "resnet": "SN-GAN's ResNet"}
@@ -59,15 +59,25 @@ def differences(records: Sequence[Record]) -> dict[tuple[str, str], Interval]:
     return found
 
 
+def told(found: Mapping[tuple[str, str], Interval]) -> str:
+    """A sentence about the networks beside the DCGAN pair; empty where none has two pairs of seeds."""
+    others = [
+        f"{NAMES[name]}, normalization with the {LOSSES[loss]} loss {interval.text()}"
+        for (name, loss), interval in found.items()
+        if name != "dcgan" and interval.known
+    ]
+    return f"The same difference with other networks, 1 critic step: {'; '.join(others)}." if others else ""
+
+
 def comparison(found: Mapping[tuple[str, str], Interval]) -> Table:
     """The differences, with what each tells."""
-    told = {1: "normalization ends better", 0: "cannot be told", -1: "the penalty ends better"}
+    words = {1: "normalization ends better", 0: "cannot be told", -1: "the penalty ends better"}
     rows = [
         [
             NAMES[name],
             LOSSES[loss],
             interval.text(),
-            told[interval.side] if interval.known else "too few pairs",
+            words[interval.side] if interval.known else "too few pairs",
         ]
         for (name, loss), interval in found.items()
     ]

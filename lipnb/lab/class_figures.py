@@ -28,7 +28,7 @@ def _curve(axis, found: Found, key: tuple[str, str], measure: str, scale) -> Non
     means = [i.mean for i in intervals]
     color = figures.COLORS[key[0]]
     axis.plot(
-        modes, means, color=color, marker=figures.MARKERS[key[0]], label=class_results.label(key), **style
+        modes, means, color=color, marker=figures.MARKERS[key[0]], label=figures.game_label(*key), **style
     )
     ends = np.array([[i.low, i.high] if i.known else [i.mean] * 2 for i in intervals])
     axis.fill_between(modes, *ends.T, color=color, alpha=0.2, linewidth=0)
@@ -93,7 +93,7 @@ def between_modes(found: Found) -> Figure:
             modes = next(iter(runs.values()))["parameters"]["modes"]
             rows = [class_results.values(runs, k, measure) for k in modes]
             style = {"linestyle": "--"} if key[1] != "wasserstein" else {}
-            figures.band(axis, modes, np.transpose(rows), key[0], class_results.label(key), **style)
+            figures.band(axis, modes, np.transpose(rows), key[0], figures.game_label(*key), **style)
         axis.axhline(1, color=figures.COLORS["none"], linestyle=":")
         _modes_axis(axis, modes)
         axis.set_title(title)

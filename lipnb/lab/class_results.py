@@ -9,7 +9,7 @@ import numpy as np
 from IPython.display import Markdown
 
 from lipnb.lab import seeds, verdicts
-from lipnb.lab.figures import LABELS
+from lipnb.lab.figures import game_label
 from lipnb.lab.statistics import Interval, mean_interval
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "growth",
     "image_rows",
     "images_by",
-    "label",
     "misplaced_gaps",
     "mixture_rows",
     "per_doubling",
@@ -43,11 +42,6 @@ RULE_G7 = (
     "95% t-interval over seeds above 0; and garments with labels: that difference of missing entropy grows from 10 to "
     "1,000 classes, with a 95% t-interval over seeds above 0. Both with the Wasserstein loss"
 )
-
-
-def label(key: Key) -> str:
-    """The method's name, and the loss where it is not the Wasserstein loss."""
-    return LABELS[key[0]] + (f", {key[1]}" if key[1] != "wasserstein" else "")
 
 
 def by_method(records: Sequence[Record]) -> dict[Key, dict[int, Record]]:
@@ -117,7 +111,7 @@ def mixture_rows(found: Mapping[Key, Mapping[int, Record]]) -> list[list[Any]]:
             ]
             diverged = sum(run["outcomes"][str(k)]["diverged_at"] is not None for run in runs.values())
             texts = [cells[0].text(3), cells[1].text(1), cells[2].text(3), cells[3].text(3)]
-            rows.append([label(key), k, *texts, f"{diverged} of {len(runs)}"])
+            rows.append([game_label(*key), k, *texts, f"{diverged} of {len(runs)}"])
     return rows
 
 
@@ -132,9 +126,7 @@ def image_rows(images: Mapping[Any, Mapping[int, Record]]) -> list[list[Any]]:
             known = [run["history"][-1][name] for run in ended if name in run["history"][-1]]
             texts.append(mean_interval(known).text(places) if known else "–")
         kind = "with labels" if conditional else "without"
-        rows.append(
-            [label(tuple(key)), 1000 if stacked else 10, kind, *texts, f"{len(ended)} of {len(runs)}"]
-        )
+        rows.append([game_label(*key), 1000 if stacked else 10, kind, *texts, f"{len(ended)} of {len(runs)}"])
     return rows
 
 

@@ -130,6 +130,10 @@ def verdict_h1(
         f"{difference.text(3)}. {_sides(trainings, *methods)} At c = 0.01 a further hidden layer multiplies the gradient at the start by {2**slope.mean:.3f}."
     )
     numbers = {"clip_minus_penalty": difference.numbers(), "log2_gradient_per_layer": slope.numbers()}
+    other = compare(trainings, "weight_clip", "one_sided")
+    if other.known:
+        numbers["clip_minus_one_sided"] = other.numbers()
+        told += f" Beside the one-sided penalty, for which the rule does not ask: {other.text(3)}."
     supported = bounds_hold and unkind if known else None
     return _experiment("H1", supported, told, numbers, (trainings, methods), profile, scale)
 

@@ -28,6 +28,7 @@ __all__ = [
     "LABELS",
     "MARKERS",
     "band",
+    "game_label",
     "image_grid",
     "interval",
     "interval_line",
@@ -122,6 +123,11 @@ STYLE: dict[str, Any] = {
     "image.cmap": "viridis",
     "axes.prop_cycle": cycler(color=["#2b83ba", "#d55e00", "#00916a", "#b2589a", "#c98600", "#8a8a8a"]),
 }
+
+
+def game_label(method: str, loss: str) -> str:
+    """The method's name, and the loss where it is not the Wasserstein loss."""
+    return LABELS[method] + (f", {loss}" if loss != "wasserstein" else "")
 
 
 def use_style() -> None:

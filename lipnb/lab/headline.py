@@ -10,7 +10,7 @@ import numpy as np
 from IPython.display import Markdown
 
 from lipnb.lab import cost_results, seeds, verdicts
-from lipnb.lab.figures import LABELS
+from lipnb.lab.figures import game_label
 from lipnb.lab.statistics import Interval, epochs_to_reach, mean_interval
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "SHOWN",
     "Series",
     "compare",
+    "scale",
     "series",
     "shortened",
     "shown",
@@ -56,7 +57,7 @@ class Series:
     @property
     def label(self) -> str:
         """The method's name, and the loss where it is not the Wasserstein loss."""
-        return LABELS[self.method] + (", hinge" if self.loss == "hinge" else "")
+        return game_label(self.method, self.loss)
 
     @property
     def finished(self) -> dict[int, Record]:
@@ -121,10 +122,27 @@ def compare(a: Series, b: Series, key: str = "fid_test") -> dict[str, Interval |
     return {"end": difference, "epochs": mean_interval(speed), "pairs": len(pairs)}
 
 
+def scale(runs: Sequence[Record], shape: tuple[int, int]) -> str:
+    """What the runs of games on images of ``shape`` were, in one line for verdicts and summaries."""
+    if not runs:
+        return "runs are missing"
+    p, q = runs[0]["parameters"], runs[0]["provenance"]
+    ends = {r["parameters"]["critic_steps"]: r["history"][-1] for r in runs if r["diverged_at"] is None}
+    lengths = [
+        f"{end['update']} generator updates in {end['epoch']:.2g} epochs with {_steps(steps)}"
+        for steps, end in sorted(ends.items())
+    ]
+    seeds = {run["parameters"]["seed"] for run in runs}
+    return (
+        f"{p['dataset']}, {shape[0]}×{shape[1]}, DCGAN of width {p['width']}, {p['steps']} optimizer steps "
+        f"({', '.join(lengths)}), batch 64, {len(seeds)} seed{'s' * (len(seeds) > 1)}, {q['backend']} on {q['device']}"
+    )
+
+
 def verdict_h6(
-    comparison: dict[int, dict], all_series: dict, *, scale: str, profile: str
+    comparison: dict[int, dict], all_series: dict, *, scale: str, profile: str, elsewhere: str = ""
 ) -> verdicts.Verdict:
-    """H6 by its rule; "open" where fewer than two pairs leave no interval."""
+    """H6 by its rule; "open" where fewer than two pairs leave no interval. ``elsewhere``: told beside, of other networks."""
     sides = {c: (v["end"].side, v["epochs"].side) for c, v in comparison.items()}
     known = all(v["end"].known for v in comparison.values())
     names = [
@@ -144,7 +162,7 @@ def verdict_h6(
         rule=RULE_H6,
         summary=(
             f"Spectral normalization beside the gradient penalty, Wasserstein loss; in brackets the penalty's final FID minus "
-            f"normalization's over {pairs} pairs. {told}.{_ends(all_series, comparison)}"
+            f"normalization's over {pairs} pairs. {told}.{_ends(all_series, comparison)} {elsewhere}".rstrip()
         ),
         scale=scale,
         profile=profile,
@@ -174,7 +192,12 @@ def _ends(all_series: dict, steps: Iterable[int]) -> str:
         if len(found) < len(names):
             return ""
         ends = (f"{name} {mean_interval(s.final('fid_test')).text()}" for name, s in found.items())
-        told.append(f"{_steps(count)}: {', '.join(ends)}")
+        penalty, hinge = (
+            found[names[key]].runs
+            for key in (("gradient_penalty", "wasserstein"), ("spectral_norm", "hinge"))
+        )
+        between = seeds.difference(penalty, hinge, lambda run: run["history"][-1]["fid_test"])
+        told.append(f"{_steps(count)}: {', '.join(ends)} (the penalty's minus this {between.text()})")
     return f" Final FIDs, {'; '.join(told)}."
 
 

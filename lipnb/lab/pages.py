@@ -178,7 +178,7 @@ def _headline(records: Mapping[str, Mapping[str, Any]]) -> str:
         f"**The article's headline**, spectral normalization beside the gradient penalty: that it converges in fewer "
         f"epochs and ends better is {_badge(quality['verdict'])}, that each epoch is faster {_badge(speed['verdict'])}. "
         f"{escape(quality['summary'])} {escape(speed['summary'])} So far the answer, and it is one for these conditions: "
-        f"{escape(quality['scale'])}. Another architecture, data set or budget may turn it; "
+        f"{escape(quality['scale'])}. Another data set or budget may turn it; "
         f"[the chapter](notebooks/headline.ipynb) has every run."
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -156,9 +156,9 @@ def tuned(records: Sequence[Record], batch: int = 64) -> dict[str, float]:
     return strengths
 
 
-def scale(found: Mapping[Any, Group], profile: str) -> str:
-    """What the runs cover, in one line."""
-    runs = [run for group in found.values() for run in group.runs.values()]
+def scale(groups: Iterable[Group], profile: str) -> str:
+    """What the groups' runs cover, in one line."""
+    runs = [run for group in groups for run in group.runs.values()]
     if not runs:
         return f"no runs of profile {profile} yet"
     p, q = runs[0]["parameters"], runs[0]["provenance"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ def verdict_a2(
             f"As a theorem it holds: a label with margin m stands for all perturbations below m/(√2·C), and {broken} of {attacks} "
             f"attacked certificates were broken. {_tendency_words(measured)}"
         ),
-        scale=scale(found, profile),
+        scale=scale(found.values(), profile),
         profile=profile,
         runs=[run["run"] for run in runs],
         numbers={
@@ -154,6 +154,7 @@ def verdict_d2(
         {key: [2 ** row[key].mean for row in judged.values()] for key in SENSITIVITIES} if judged else {}
     )
     told = ", ".join(f"{SENSITIVITIES[k]} {min(v):.2f} to {max(v):.2f}" for k, v in factors.items())
+    used = [group for group in found.values() if group.method in ("none", "l2")]
     return verdicts.experiment(
         "D2",
         all(i.side == -1 for i in intervals) if valid else None,
@@ -162,9 +163,9 @@ def verdict_d2(
             "l2 is weight decay under plain gradient descent only. At the strongest strength tried, "
             f"{strongest:g}, the l2 penalty multiplies, over {len(judged)} settings (geometric means over seeds): {told or 'no runs yet'}."
         ),
-        scale=scale(found, profile),
+        scale=scale(used, profile),
         profile=profile,
-        runs=_names(found, ("none", "l2")),
+        runs=_names(used),
         numbers={
             f"{s.label}, strength {strength:g}": {k: i.numbers() for k, i in row.items()}
             for (s, strength), row in effects.items()
@@ -195,7 +196,7 @@ def duels(members: ByMethod) -> dict[tuple[str, str], Interval]:
 
 def verdict_f2(
     measured: Mapping[Setting, Mapping[tuple[str, str], Interval]],
-    found: Mapping[Any, Group],
+    by_setting: Mapping[Setting, ByMethod],
     *,
     profile: str,
 ) -> verdicts.Verdict:
@@ -208,6 +209,7 @@ def verdict_f2(
     )
     known = complete and all(i.known for i in intervals)
     sides = [i.side for i in intervals]
+    used = _judged(by_setting, measured, (*RIVALS, "spectral_penalty"))
     return verdicts.experiment(
         "F2",
         all(s == 1 for s in sides) if known else None,
@@ -216,9 +218,9 @@ def verdict_f2(
             f"The spectral norm penalty is clearly better in {sides.count(1)} of {len(sides)} comparisons and clearly "
             f"worse in {sides.count(-1)}. {_extremes(measured)}"
         ),
-        scale=scale(found, profile),
+        scale=scale(used, profile),
         profile=profile,
-        runs=_names(found, (*RIVALS, "spectral_penalty")),
+        runs=_names(used),
         numbers={
             s.label: {f"{r}, {m}": i.numbers() for (r, m), i in row.items()} for s, row in measured.items()
         },
@@ -262,27 +264,30 @@ def penalty_effects(members: ByMethod) -> dict[tuple[str, str], Interval]:
 
 def answer_g8(
     measured: Mapping[Setting, Mapping[tuple[str, str], Interval]],
-    found: Mapping[Any, Group],
+    by_setting: Mapping[Setting, ByMethod],
     *,
     profile: str,
 ) -> verdicts.Verdict:
-    """The answer to G8: how often each penalty helped or hurt each measure, by ``RULE_G8``."""
-    tally: dict[tuple[str, str], list[int]] = {}
+    """The answer to G8: how often each penalty helped or hurt each measure, and by how much, by ``RULE_G8``."""
+    tally: dict[tuple[str, str], list[Interval]] = {}
     for row in measured.values():
         for key, effect in row.items():
-            tally.setdefault(key, []).append(effect.side)
+            tally.setdefault(key, []).append(effect)
     told = "; ".join(
-        f"{_short(kind)}, {measure}: better in {sides.count(1)}, worse in {sides.count(-1)} of {len(sides)} settings"
-        for (kind, measure), sides in tally.items()
+        f"{_short(kind)}, {measure}: {_tally(effects)}" for (kind, measure), effects in tally.items()
     )
+    used = _judged(by_setting, measured, ("none", "gradient_penalty", "one_sided"))
     known = any(i.known for row in measured.values() for i in row.values())
     return verdicts.answer(
         "G8",
         rule=RULE_G8,
-        summary=f"A gradient penalty on the margin at the training images, beside no penalty. {told or 'No runs yet'}.",
-        scale=scale(found, profile),
+        summary=(
+            "A gradient penalty on the margin at the training images, beside no penalty; in brackets its mean advantage, "
+            f"in percentage points, from the least to the most over the settings. {told or 'No runs yet'}."
+        ),
+        scale=scale(used, profile),
         profile=profile,
-        runs=_names(found, ("none", "gradient_penalty", "one_sided")) if known else (),
+        runs=_names(used) if known else (),
         numbers={
             s.label: {f"{k}, {m}": i.numbers() for (k, m), i in row.items()} for s, row in measured.items()
         },
@@ -293,5 +298,20 @@ def _short(method: str) -> str:
     return {"gradient_penalty": "two-sided", "one_sided": "one-sided"}.get(method, method)
 
 
-def _names(found: Mapping[Any, Group], methods: Sequence[str]) -> list[str]:
-    return [run["run"] for group in found.values() if group.method in methods for run in group.runs.values()]
+def _tally(effects: Sequence[Interval]) -> str:
+    sides = [effect.side for effect in effects]
+    means = [100 * effect.mean for effect in effects if np.isfinite(effect.mean)]
+    counts = f"better in {sides.count(1)}, worse in {sides.count(-1)} of {len(sides)} settings"
+    return counts + (f" ({min(means):.2f} to {max(means):.2f})" if means else "")
+
+
+def _judged(
+    by_setting: Mapping[Setting, ByMethod], measured: Mapping[Setting, Mapping], methods: Sequence[str]
+) -> list[Group]:
+    """The groups of ``methods`` in the settings that were ``measured``."""
+    rows = [row for setting, row in by_setting.items() if measured.get(setting)]
+    return [row[method] for row in rows for method in methods if method in row]
+
+
+def _names(groups: Iterable[Group]) -> list[str]:
+    return [run["run"] for group in groups for run in group.runs.values()]

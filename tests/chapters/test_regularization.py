@@ -149,15 +149,19 @@ def everything(spectral_gain, l2_bound=4.0):
     ("gain", "verdict"), [(0.02, "supported"), (0.0, "not supported"), (-0.02, "not supported")]
 )
 def test_f2_needs_every_interval_on_its_side(gain, verdict):
-    found, by_setting = everything(gain)
+    _, by_setting = everything(gain)
     measured = {s: supervised_verdicts.duels(row) for s, row in by_setting.items()}
     assert len(measured) == 2
-    assert supervised_verdicts.verdict_f2(measured, found, profile="cpu").verdict == verdict
-    summary = supervised_verdicts.verdict_f2(measured, found, profile="cpu").summary
+    judged = supervised_verdicts.verdict_f2(measured, by_setting, profile="cpu")
+    assert judged.verdict == verdict
+    assert (
+        len(judged.runs) == 2 * 4 * 5
+    )  # two batches, four methods, five seeds: the fifth method has no part
+    assert "40 runs" in judged.scale
     least = min(100 * i.mean for row in measured.values() for i in row.values())
-    assert f"in percentage points, by pairs, runs from {least:.2f} [" in summary
+    assert f"in percentage points, by pairs, runs from {least:.2f} [" in judged.summary
     one_batch = dict(list(measured.items())[:1])
-    assert supervised_verdicts.verdict_f2(one_batch, found, profile="cpu").verdict == "open"
+    assert supervised_verdicts.verdict_f2(one_batch, by_setting, profile="cpu").verdict == "open"
     assert supervised_verdicts.verdict_f2({}, {}, profile="cpu").verdict == "open"
 
 
@@ -181,11 +185,13 @@ def test_d2_needs_all_three_sensitivities_below(bound, verdict):
 
 
 def test_g8_counts_what_helps_and_what_hurts():
-    found, by_setting = everything(0.0)
+    _, by_setting = everything(0.0)
     measured = {s: supervised_verdicts.penalty_effects(row) for s, row in by_setting.items()}
-    outcome = supervised_verdicts.answer_g8(measured, found, profile="cpu")
+    outcome = supervised_verdicts.answer_g8(measured, by_setting, profile="cpu")
     assert outcome.verdict == "answered"
-    assert "one-sided, test accuracy: better in 0, worse in 2 of 2 settings" in outcome.summary
+    assert (
+        "one-sided, test accuracy: better in 0, worse in 2 of 2 settings (-1.99 to -1.99)" in outcome.summary
+    )
     assert "one-sided, accuracy under attack: better in 2, worse in 0 of 2 settings" in outcome.summary
     assert supervised_verdicts.answer_g8({}, {}, profile="cpu").verdict == "open"
 

@@ -126,3 +126,7 @@ def test_architectures_are_compared_each_for_itself():
     ]  # fmt: skip
     assert len(architecture_results.ends(records).rows) == 6
     assert architecture_results.differences([]) == {}
+    said = architecture_results.told(found)
+    assert "dense, normalization with the Wasserstein loss 4.0 [" in said
+    assert "SN-GAN's CNN, normalization with the hinge loss -2.0 [" in said
+    assert architecture_results.told({("dcgan", "hinge"): found["mlp", "hinge"]}) == ""

@@ -95,6 +95,26 @@ def test_h6_tells_where_the_methods_end_once_the_hinge_loss_ran_too():
     )
     assert "1 critic step: the penalty 3.0 [" in verdict.summary
     assert "hinge loss 7.0 [" in verdict.summary
+    assert "(the penalty's minus this -4.0 [" in verdict.summary
+    told = headline.verdict_h6({1: compared}, found, scale="s", profile="cpu", elsewhere="Elsewhere too.")
+    assert told.summary.endswith(". Elsewhere too.")
+
+
+def test_the_scale_of_games_counts_updates_epochs_and_seeds():
+    runs = []
+    for steps, update, epoch in ((1, 1200, 1.28), (5, 400, 2.1333)):
+        for seed in (0, 1):
+            p = {"critic_steps": steps, "seed": seed, "dataset": "toys", "width": 16, "steps": 2400}
+            where = {"backend": "tensorflow", "device": "a chip"}
+            last = {"update": update, "epoch": epoch}
+            runs.append({"parameters": p, "provenance": where, "history": [last], "diverged_at": None})
+    runs[0]["diverged_at"] = 1
+    said = headline.scale(runs, (28, 28))
+    assert said == (
+        "toys, 28×28, DCGAN of width 16, 2400 optimizer steps (1200 generator updates in 1.3 epochs with 1 critic step, "
+        "400 generator updates in 2.1 epochs with 5 critic steps), batch 64, 2 seeds, tensorflow on a chip"
+    )
+    assert headline.scale([], (28, 28)) == "runs are missing"
 
 
 def test_h6_drops_a_pair_where_one_run_diverged():
