@@ -14,7 +14,7 @@ from lipnb.lab.figures import game_label
 from lipnb.lab.statistics import Interval, mean_interval
 from lipnb.lab.tables import Table
 
-__all__ = ["SETTINGS", "Series", "answers", "comparison", "ends", "figure", "series"]
+__all__ = ["SETTINGS", "Series", "answers", "comparison", "ends", "figure", "letter", "series"]
 
 Record = dict[str, Any]
 KEYS = ("learning_rate", "beta_1", "beta_2", "critic_steps")
@@ -87,18 +87,24 @@ def series(records: Sequence[Record]) -> dict[tuple[str, str], Series]:
 
     Raises ValueError for a record at none of the six settings, and where a seed has two runs.
     """
-    by_values = {values: letter for letter, values in SETTINGS.items()}
-
-    def key(p: dict[str, Any]) -> tuple[str, str, str]:
-        values = tuple(p[name] for name in KEYS)
-        if values not in by_values:
-            raise ValueError(f"(learning rate, β₁, β₂, critic steps) must be a setting. Received: {values}")
-        return p["method"], p["loss"], by_values[values]
-
     found: dict[tuple[str, str], Series] = {}
-    for (method, loss, letter), runs in sorted(seeds.grouped(records, key).items()):
+    grouped = seeds.grouped(records, lambda p: (p["method"], p["loss"], _letter(p)))
+    for (method, loss, letter), runs in sorted(grouped.items()):
         found.setdefault((method, loss), Series(method, loss, {})).runs[letter] = runs
     return found
+
+
+def letter(run: Record) -> str:
+    """The letter of a run's setting."""
+    return _letter(run["parameters"])
+
+
+def _letter(p: Mapping[str, Any]) -> str:
+    values = tuple(p[name] for name in KEYS)
+    for name, setting in SETTINGS.items():
+        if values == setting:
+            return name
+    raise ValueError(f"(learning rate, β₁, β₂, critic steps) must be a setting. Received: {values}")
 
 
 def ends(found: Mapping[tuple[str, str], Series]) -> Table:
