@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TypeError, ValueError) as error:
         print(f"lipnb: error: {arguments.model}: {_one_line(error)}", file=sys.stderr)
         return 2
-    print(bound.to_json() if arguments.json else bound)
+    try:
+        print(bound.to_json() if arguments.json else bound, flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough: Python must not print what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -56,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 def _load(path: str) -> Any:
     if not Path(path).is_file():
         raise ValueError("no such file")
+    if path.endswith(".keras") and not zipfile.is_zipfile(path):
+        raise ValueError("not a loadable Keras model: a .keras file must be a zip archive")
     lipnb._register()
     try:
         return keras.saving.load_model(path, compile=False)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import keras
 import numpy as np
 
 from lipnb.bound_table import LayerBound
@@ -28,7 +29,9 @@ __all__ = ["Walk", "run"]
 
 _MIXED = "feeds Embedding layers as indices and other layers as numbers"
 _OVERFLOW = "the product of the constants overflows float64"
-_OVERFLOW_JOIN = "the joint constant overflows float64, or a branch of unknown shape is repeated"
+_OVERFLOW_JOIN = (
+    "the joint constant overflows float64, a branch of unknown shape is repeated or the batch is joined"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +133,8 @@ def _compute(walk: Walk, call: Call, shapes: list[tuple]) -> Constant:
     if key in OPERATORS and len(shapes) == 1:
         return operator_constant(operation, node.arguments.args, shapes[0], tuple(node.outputs[0].shape)[1:])
     if len(shapes) > 1:
-        return none(REASONS.get(key, f"no rule for {key} called with {len(shapes)} tensors"))
+        reason = REASONS.get(layer_key(_innermost(operation)))
+        return none(reason or f"no rule for {key} called with {len(shapes)} tensors")
     scale = None if fold is None else batch_normalization_scale(fold)
     site = Site(operation, shapes[0], functools.partial(_layer_constant, walk), scale, walk.exact, walk.rtol)
     constant = _layer_constant(walk, site)
@@ -151,7 +155,8 @@ def _layer_constant(walk: Walk, site: Site) -> Constant:
     if getattr(layer, "quantization_mode", None) is not None:
         return none(f"quantized ({layer.quantization_mode}): rounding jumps")
     if key not in RULES:
-        unknown = f"no rule for {key}: give one, rules={{{type(layer).__name__}: lambda layer, shape: ...}}"
+        name = type(layer).__name__ if isinstance(layer, keras.Layer) else key
+        unknown = f"no rule for {key}: give one, rules={{{name}: lambda layer, shape: ...}}"
         return none(REASONS.get(key, unknown))
     return RULES[key](site)
 
@@ -183,13 +188,16 @@ def _user_constant(walk: Walk, layer: Any, shape: Any) -> Constant:
 def _misread(walk: Walk, operation: Any, branches: list[np.ndarray]) -> str:
     """Notes which inputs are read as indices and which as numbers; an index must be an input itself."""
     inputs = {walk.inputs[id(b)] for b in branches if id(b) in walk.inputs}
-    while hasattr(operation, "layer"):
-        operation = operation.layer
-    if layer_key(operation) != "Embedding":
+    if layer_key(_innermost(operation)) != "Embedding":
         walk.numbers.update(inputs)
         return ""
     walk.tokens.update(inputs)
     return "" if inputs else "its indices are computed, and rounding to an index jumps"
+
+
+def _innermost(operation: Any) -> Any:
+    """The layer inside of all wrappers."""
+    return _innermost(operation.layer) if hasattr(operation, "layer") else operation
 
 
 # Numbers -------------------------------------------------------------------------------------------------

@@ -24,6 +24,10 @@ __all__ = ["Convolution", "conv_matrix", "read_convolution"]
 KINDS = ("conv", "depthwise", "transpose")
 
 
+class OutputPaddingError(ValueError):
+    """An output size at which no convolution of the strides and padding has the input's size; JAX alone computes it."""
+
+
 @dataclass(frozen=True)
 class Convolution:
     """The formula's constants, one entry per spatial axis; sizes are empty where no input shape is known."""
@@ -202,7 +206,9 @@ def _with_sizes(
         rule = f"input_shape must give a non-empty output: the dilated kernel, {conv.reach}, must fit a 'valid' input"
         raise ValueError(f"{rule}. Received: {input_shape}")
     if transposed and outputs != sizes[:-1]:
-        raise ValueError(f"output_padding must suit the strides and padding. Received: {output_padding}")
+        raise OutputPaddingError(
+            f"output_padding must suit the strides and padding. Received: {output_padding}"
+        )
     return Convolution(conv.kernel, conv.groups, conv.strides, conv.dilation, inputs, outputs, left)
 
 

@@ -112,14 +112,23 @@ def _unwrapped(operation: Any) -> Iterator[Any]:
 
 def _refusal(node: Any) -> str:
     """Why the call itself, whatever the layer, has no rule."""
-    operation, arguments = node.operation, node.arguments
-    for name, value in [*arguments.kwargs.items(), *_constants(operation, arguments.args)]:
+    operation, arguments, (inputs, options) = node.operation, node.arguments, _inputs(node)
+    for name, value in [*options.items(), *_constants(operation, arguments.args)]:
         given = any(leaf is not None for leaf in keras.tree.flatten(value))  # a list of no masks is no mask
         if given and name != "training" and layer_key(operation) not in REASONS:
             return f"called with the argument {name}"
     if is_graph(operation):
-        return _mismatch(functional_graph(operation), arguments.args)
+        return _mismatch(functional_graph(operation), inputs)
     return "returns several tensors" if len(node.outputs) > 1 else ""
+
+
+def _inputs(node: Any) -> tuple[tuple, dict[str, Any]]:
+    """What a call is given by position, or its first argument where that is given by name, and the other named ones."""
+    arguments, options = node.arguments.args, dict(node.arguments.kwargs)
+    first = next(iter(inspect.signature(node.operation.call).parameters), None)
+    if not arguments and first in options:
+        return (options.pop(first),), options
+    return arguments, options
 
 
 def _constants(operation: Any, arguments: tuple) -> Iterator[tuple[str, Any]]:

@@ -67,8 +67,8 @@ def gradient_penalty(
     ------
     TypeError, ValueError
         For a critic that is not built or cannot be called, batches that are not floating point, empty, of different
-        shapes or (arrays) not finite, an unknown kind or at, a negative perturbation, an eps of a wrong shape, or a
-        draw without seed and eps.
+        shapes or (arrays) not finite, an unknown kind or at, a negative perturbation, an eps of a wrong shape or
+        where nothing is drawn, or a draw without seed and eps.
 
     Source
     ------
@@ -170,11 +170,11 @@ def _batches(real: Any, fake: Any, at: str) -> tuple[Tensor, Tensor]:
 
 
 def _points(real: Tensor, fake: Tensor, at: str, seed: Any, eps: Any, perturbation: float) -> Tensor:
-    if at == "fake":
-        return fake
+    if at == "fake" or (at == "real" and perturbation == 0):
+        if eps is not None:
+            raise ValueError(f"eps is a draw, and here nothing is drawn. Received: at={at!r} with eps")
+        return fake if at == "fake" else real
     if at == "real":
-        if perturbation == 0:
-            return real
         noise = _drawn(keras.random.normal, ops.shape(real), real, seed, eps)
         return real + perturbation * ops.std(real) * noise
     ones = (1,) * (len(real.shape) - 1)

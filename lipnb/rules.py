@@ -21,7 +21,7 @@ from lipnb.activations import OPERATIONS, activation_constant, operation_constan
 from lipnb.rules_linear import LINEAR_RULES
 from lipnb.rules_recurrent import RECURRENT_RULES
 from lipnb.rules_shape import SHAPE_RULES
-from lipnb.sites import Constant, Rule, Shape, Site, layer_key, none, weight_array
+from lipnb.sites import Constant, Rule, Shape, Site, known, layer_key, none, weight_array
 
 __all__ = ["MERGES", "OPERATORS", "REASONS", "RULES", "batch_normalization_scale", "operator_constant"]
 
@@ -143,6 +143,12 @@ def concatenate(operation: Any, tensors: Sequence[Any], constants: np.ndarray) -
     return np.hypot.reduce(constants, axis=0)
 
 
+def concatenated(operation: Any, tensors: Sequence[Any], constants: np.ndarray) -> np.ndarray:
+    """The same for keras.ops.concatenate, which may join along the batch: then without bound."""
+    along_batch = operation.axis % len(tensors[0].shape) == 0
+    return np.full(constants.shape[1], np.inf) if along_batch else concatenate(operation, tensors, constants)
+
+
 def scaled_add(operation: Any, tensors: Sequence[Any], constants: np.ndarray) -> np.ndarray:
     """a + |scale| b: the residual of keras.applications' InceptionResNetV2."""
     return add(operation, tensors, constants * np.array([[1.0], [abs(operation.scale)]]))
@@ -163,7 +169,9 @@ def _broadcast(tensors: Sequence[Any], constants: np.ndarray) -> np.ndarray:
 
 
 def operator_constant(operation: Any, arguments: Sequence[Any], before: Shape, after: Shape) -> Constant:
-    """Constant of x + c, x − c, x · c, x / c, −x and of a slice of x, for an array or number c.
+    """Constant of x ± c, x · c, x / c, max(x, c), min(x, c), −x, |x|, and of x clipped, reshaped or sliced.
+
+    c is an array or a number.
 
     ``before`` and ``after`` are the shapes of x and of the output, larger where c's shape repeats x.
     """
@@ -171,12 +179,19 @@ def operator_constant(operation: Any, arguments: Sequence[Any], before: Shape, a
     others = [a for a in arguments if not isinstance(a, keras.KerasTensor)]
     if name == "GetItem":
         return _slice_constant(others[0], len(arguments[0].shape))
+    if name == "Clip" and np.ndim(operation.x_min) + np.ndim(operation.x_max) > 0:
+        return none("clipping between arrays may repeat entries")
+    if name == "Reshape":
+        kept = None not in (*before, *after) and math.prod(known(before)) == math.prod(known(after))
+        if kept:
+            return Constant(1.0)
+        return none(f"whether a shape of {before} made {after} keeps samples apart is not known")
     if not all(np.isfinite(keras.ops.convert_to_numpy(a)).all() for a in others):
         raise ValueError(f"{operation.name} must be given finite numbers. Received: {others}")
     copies = _copies(before, after)
     if math.isinf(copies):
         return none(f"how often it repeats an input of shape {before} is not known")
-    if name in ("Add", "Subtract", "Negative"):
+    if name not in ("Multiply", "TrueDivide", "Divide"):
         return Constant(math.sqrt(copies))
     factors = np.abs(np.asarray(keras.ops.convert_to_numpy(others[0]), np.float64))
     if name != "Multiply":
@@ -240,12 +255,14 @@ MERGES: dict[str, Merge] = {
     f"{_INCEPTION}CustomScaleLayer": scaled_add,
     "keras.src.ops.numpy.Add": add,
     "keras.src.ops.numpy.Subtract": add,
+    "keras.src.ops.numpy.Maximum": quadrature,
+    "keras.src.ops.numpy.Minimum": quadrature,
+    "keras.src.ops.numpy.Concatenate": concatenated,
 }
 
-OPERATORS = tuple(
-    f"keras.src.ops.numpy.{n}"
-    for n in ["Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Negative", "GetItem"]
-)
+_ARITHMETIC = ("Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Negative", "Absolute")
+_SELECTION = ("Maximum", "Minimum", "Clip", "Reshape", "GetItem")
+OPERATORS = tuple(f"keras.src.ops.numpy.{name}" for name in (*_ARITHMETIC, *_SELECTION))
 
 _PRODUCT = "a product of branches has no global constant"
 _ATTENTION = "dot-product attention has no global constant (Kim, Papamakarios & Mnih 2021, theorem 3.1)"

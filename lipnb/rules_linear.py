@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from lipnb.activations import activation_constant
+from lipnb.conv_matrices import OutputPaddingError
 from lipnb.conv_norms import svd_norm
 from lipnb.convolutions import conv_norm, conv_norm_bound
 from lipnb.norms import spectral_norm
@@ -54,7 +55,10 @@ def convolution(site: Site) -> Constant:
         kernel, kind = kernel * _scale(site, (-1, 1)), "transpose"
     else:
         kernel, kind = kernel * _scale(site), "conv"
-    return _activated(site, _conv_constant(site, kernel, kind))
+    try:
+        return _activated(site, _conv_constant(site, kernel, kind))
+    except OutputPaddingError:
+        return none("no rule for its output_padding, at which it is no transpose of a convolution")
 
 
 def separable_convolution(site: Site) -> Constant:

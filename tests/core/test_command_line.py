@@ -1,7 +1,9 @@
 """``python -m lipnb bound``: the table, JSON, and one line with status 2 for whatever cannot be bounded."""
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 
 import keras
@@ -73,7 +75,7 @@ def missing(path):
 
 def text(path):
     path.write_text("not a model")
-    return "not a loadable Keras model"
+    return "not a loadable Keras model: a .keras file must be a zip archive"
 
 
 def folder(path):
@@ -144,3 +146,15 @@ def test_the_module_runs(tmp_path, monkeypatch, capsys):
         runpy.run_path(lipnb.__main__.__file__, run_name="__main__")
     assert stop.value.code == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_reader_that_stops_reading_sees_no_traceback(tmp_path):
+    saved(tmp_path / "m.keras", layers.Dense(2))
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "lipnb", "bound", str(tmp_path / "m.keras")]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert result.returncode == 0
+    assert "Traceback" not in result.stderr
+    assert "BrokenPipe" not in result.stderr

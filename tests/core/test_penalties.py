@@ -193,6 +193,12 @@ def test_draws_that_make_no_sense_raise(eps, error, message):
         gradient_penalty(quadratic, REAL, FAKE, eps=eps)
 
 
+@pytest.mark.parametrize("options", [{"at": "fake"}, {"at": "real", "perturbation": 0.0}])
+def test_a_draw_is_refused_where_nothing_is_drawn(options):
+    with pytest.raises(ValueError, match="here nothing is drawn. Received: at="):
+        gradient_penalty(quadratic, REAL, FAKE, eps=EPS, **options)
+
+
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
