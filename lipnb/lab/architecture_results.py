@@ -10,7 +10,7 @@ from lipnb.lab.headline import Series
 from lipnb.lab.statistics import Interval, mean_interval
 from lipnb.lab.tables import Table
 
-__all__ = ["comparison", "differences", "ends", "told"]
+__all__ = ["comparison", "differences", "ends", "others"]
 
 Record = dict[str, Any]
 NAMES = {"dcgan": "DCGAN", "mlp": "dense", "cnn": "SN-GAN's CNN", "resnet": "SN-GAN's ResNet"}
@@ -59,14 +59,13 @@ def differences(records: Sequence[Record]) -> dict[tuple[str, str], Interval]:
     return found
 
 
-def told(found: Mapping[tuple[str, str], Interval]) -> str:
-    """A sentence about the networks beside the DCGAN pair; empty where none has two pairs of seeds."""
-    others = [
-        f"{NAMES[name]}, normalization with the {LOSSES[loss]} loss {interval.text()}"
+def others(found: Mapping[tuple[str, str], Interval]) -> dict[str, Interval]:
+    """The known differences of the networks beside the DCGAN pair, by a name for a row."""
+    return {
+        f"{NAMES[name]}, 1 critic step, {LOSSES[loss]} loss": interval
         for (name, loss), interval in found.items()
         if name != "dcgan" and interval.known
-    ]
-    return f"The same difference with other networks, 1 critic step: {'; '.join(others)}." if others else ""
+    }
 
 
 def comparison(found: Mapping[tuple[str, str], Interval]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,9 +140,19 @@ def scale(runs: Sequence[Record], shape: tuple[int, int]) -> str:
 
 
 def verdict_h6(
-    comparison: dict[int, dict], all_series: dict, *, scale: str, profile: str, elsewhere: str = ""
+    comparison: dict[int, dict],
+    all_series: dict,
+    *,
+    scale: str,
+    profile: str,
+    elsewhere: Mapping[str, Interval] | None = None,
 ) -> verdicts.Verdict:
-    """H6 by its rule; "open" where fewer than two pairs leave no interval. ``elsewhere``: told beside, of other networks."""
+    """H6 by its rule; "open" where fewer than two pairs leave no interval.
+
+    What no rule counts stands beside in its numbers: the same difference of final FIDs with the hinge loss of
+    normalization's authors and, from ``elsewhere``, with other networks.
+    """
+    beside = _differences(all_series, comparison) | dict(elsewhere or {})
     sides = {c: (v["end"].side, v["epochs"].side) for c, v in comparison.items()}
     known = all(v["end"].known for v in comparison.values())
     names = [
@@ -162,7 +172,7 @@ def verdict_h6(
         rule=RULE_H6,
         summary=(
             f"Spectral normalization beside the gradient penalty, Wasserstein loss; in brackets the penalty's final FID minus "
-            f"normalization's over {pairs} pairs. {told}.{_ends(all_series, comparison)} {elsewhere}".rstrip()
+            f"normalization's over {pairs} pairs. {told}.{_ends(all_series, comparison)}"
         ),
         scale=scale,
         profile=profile,
@@ -174,8 +184,24 @@ def verdict_h6(
                 "pairs": v["pairs"],
             }
             for c, v in comparison.items()
-        },
+        }
+        | {"differences": {name: interval.numbers() for name, interval in beside.items()}},
     )
+
+
+def _differences(all_series: dict, steps: Iterable[int]) -> dict[str, Interval]:
+    """Final FID of the penalty minus normalization's with each loss, paired by seed, where there are two pairs."""
+    found = {}
+    for count in steps:
+        penalty = all_series.get(("gradient_penalty", "wasserstein", count))
+        for loss, name in (("wasserstein", "Wasserstein"), ("hinge", "hinge")):
+            ours = all_series.get(("spectral_norm", loss, count))
+            if ours is not None and penalty is not None:
+                between = seeds.difference(
+                    penalty.runs, ours.runs, lambda run: run["history"][-1]["fid_test"]
+                )
+                found[f"DCGAN, {_steps(count)}, {name} loss"] = between
+    return {name: between for name, between in found.items() if between.known}
 
 
 def _ends(all_series: dict, steps: Iterable[int]) -> str:
@@ -192,12 +218,7 @@ def _ends(all_series: dict, steps: Iterable[int]) -> str:
         if len(found) < len(names):
             return ""
         ends = (f"{name} {mean_interval(s.final('fid_test')).text()}" for name, s in found.items())
-        penalty, hinge = (
-            found[names[key]].runs
-            for key in (("gradient_penalty", "wasserstein"), ("spectral_norm", "hinge"))
-        )
-        between = seeds.difference(penalty, hinge, lambda run: run["history"][-1]["fid_test"])
-        told.append(f"{_steps(count)}: {', '.join(ends)} (the penalty's minus this {between.text()})")
+        told.append(f"{_steps(count)}: {', '.join(ends)}")
     return f" Final FIDs, {'; '.join(told)}."
 
 

@@ -49,6 +49,9 @@ MEANINGS: Mapping[str, str] = {
 }
 
 
+ENDS = {1: "normalization", 0: "cannot be told", -1: "the penalty"}
+
+
 def claims_page(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Any]]) -> str:
     """The claims page: an overview of all verdicts, then one table a section, every claim with an anchor.
 
@@ -174,13 +177,24 @@ def _headline(records: Mapping[str, Mapping[str, Any]]) -> str:
     quality, speed = (records.get(name, {"verdict": "open"}) for name in ("H6", "H7"))
     if "open" in (quality["verdict"], speed["verdict"]):
         return ""
-    return (
+    answer = (
         f"**The article's headline**, spectral normalization beside the gradient penalty: that it converges in fewer "
         f"epochs and ends better is {_badge(quality['verdict'])}, that each epoch is faster {_badge(speed['verdict'])}. "
-        f"{escape(quality['summary'])} {escape(speed['summary'])} So far the answer, and it is one for these conditions: "
+        f"{escape(speed['summary'])} So far the answer, and it is one for these conditions: "
         f"{escape(quality['scale'])}. Another data set or budget may turn it; "
         f"[the chapter](notebooks/headline.ipynb) has every run."
     )
+    rows = [
+        f"| {name} | {mean:.1f} [{low:.1f}, {high:.1f}] | {ENDS[int(low > 0) - int(high < 0)]} |"
+        for name, (mean, low, high) in quality.get("numbers", {}).get("differences", {}).items()
+    ]
+    if not rows:
+        return f"{answer} {escape(quality['summary'])}"
+    header = (
+        "| networks, critic steps, normalization's loss | final FID, penalty − normalization | ends better |"
+    )
+    caption = "Mean over seeds, paired, and 95% t-interval; H6 asks for the first loss alone."
+    return "\n".join([answer, "", "{.stack}", header, "|---|---|---|", *rows, "", caption])
 
 
 def _row(claim: Claim, record: Mapping[str, Any]) -> str:

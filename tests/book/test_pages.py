@@ -86,8 +86,16 @@ def test_claims_page_answers_the_headline_once_both_of_its_claims_are_settled():
     (answer,) = [part for part in page.split("\n\n") if part.startswith("**The article's headline**")]
     assert "ends better is [not supported]" in answer
     assert "faster [supported]" in answer
-    assert "SN ended at 85\\_1 against 117. 1.4 times" in answer
+    assert "1.4 times So far" in answer
     assert "conditions: 28×28." in answer
+    assert "SN ended at 85\\_1 against 117." in answer
+    beside = {"a, 1 critic step": [-9.0, -12.0, -6.0], "b": [1.0, -1.0, 3.0], "c": [2.0, 1.0, 3.0]}
+    page = pages.claims_page(
+        load_claims(), {"H6": RECORD | {"numbers": {"differences": beside}}, "H7": faster}
+    )
+    assert "| a, 1 critic step | -9.0 [-12.0, -6.0] | the penalty |" in page
+    assert "| b | 1.0 [-1.0, 3.0] | cannot be told |" in page
+    assert "| c | 2.0 [1.0, 3.0] | normalization |" in page
     assert "The article's headline" not in pages.claims_page(load_claims(), {"H6": RECORD})
 
 

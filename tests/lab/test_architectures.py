@@ -126,7 +126,7 @@ def test_architectures_are_compared_each_for_itself():
     ]  # fmt: skip
     assert len(architecture_results.ends(records).rows) == 6
     assert architecture_results.differences([]) == {}
-    said = architecture_results.told(found)
-    assert "dense, normalization with the Wasserstein loss 4.0 [" in said
-    assert "SN-GAN's CNN, normalization with the hinge loss -2.0 [" in said
-    assert architecture_results.told({("dcgan", "hinge"): found["mlp", "hinge"]}) == ""
+    beside = architecture_results.others(found)
+    assert beside["dense, 1 critic step, Wasserstein loss"] == found["mlp", "wasserstein"]
+    assert beside["SN-GAN's CNN, 1 critic step, hinge loss"] == found["cnn", "hinge"]
+    assert architecture_results.others({("dcgan", "hinge"): found["mlp", "hinge"]}) == {}

@@ -95,9 +95,19 @@ def test_h6_tells_where_the_methods_end_once_the_hinge_loss_ran_too():
     )
     assert "1 critic step: the penalty 3.0 [" in verdict.summary
     assert "hinge loss 7.0 [" in verdict.summary
-    assert "(the penalty's minus this -4.0 [" in verdict.summary
-    told = headline.verdict_h6({1: compared}, found, scale="s", profile="cpu", elsewhere="Elsewhere too.")
-    assert told.summary.endswith(". Elsewhere too.")
+    elsewhere = {"dense, 1 critic step, hinge loss": statistics.Interval(1.0, 0.5, 1.5)}
+    beside = headline.verdict_h6(
+        {1: compared},
+        found | {("spectral_norm", "hinge", 1): hinge},
+        scale="s",
+        profile="cpu",
+        elsewhere=elsewhere,
+    ).numbers["differences"]
+    assert list(beside) == [
+        "DCGAN, 1 critic step, Wasserstein loss", "DCGAN, 1 critic step, hinge loss", "dense, 1 critic step, hinge loss",
+    ]  # fmt: skip
+    assert beside["DCGAN, 1 critic step, hinge loss"][0] == pytest.approx(-4)
+    assert beside["dense, 1 critic step, hinge loss"] == [1.0, 0.5, 1.5]
 
 
 def test_the_scale_of_games_counts_updates_epochs_and_seeds():
