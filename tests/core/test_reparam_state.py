@@ -1,5 +1,7 @@
 """When u and v advance: once after each change of the kernel, in training only, and never into a dead end."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from reparam_cases import IMAGES, as_matrix, assert_same, gradients, move, numpy
 
 from lipnb.autodiff import value_and_grad
 from lipnb.conv_norms import conv_norm
+from lipnb.operators import advance
 from lipnb.penalties import gradient_penalty, input_gradient_norm
 from lipnb.reparam import SpectralNormalization
 
@@ -32,6 +35,22 @@ def test_two_calls_in_one_loss_have_the_gradient_of_one_kernel():
     )
     apart = [gradient_of_loss(layer, lambda x=x: ops.sum(layer(x, training=True))) for x in (a, b)]
     np.testing.assert_allclose(together, apart[0] - apart[1], atol=1e-5)
+
+
+def test_an_unmoved_kernel_is_not_iterated_on_outside_of_a_graph():
+    layer = wrap(lambda: layers.Conv2D(3, 3), IMAGES)
+    move(layer)
+    (target,) = layer._targets.items
+    called = []
+    counting = dataclasses.replace(
+        target.mapping, adjoint=lambda kernel, u: called.append(1) or target.mapping.adjoint(kernel, u)
+    )
+    kernel, u, v = (ops.copy(x.value) for x in (target.kernel, target.u, target.v))
+    sigma, u, v = advance(counting, kernel, u, v, 1)
+    again, same_u, same_v = advance(counting, kernel, u, v, 1)
+    assert called == [1]
+    assert_same([numpy(u), numpy(v)], [numpy(same_u), numpy(same_v)])
+    assert numpy(again) == pytest.approx(numpy(sigma), rel=1e-6)
 
 
 def gradient_of_loss(layer, loss):
