@@ -38,13 +38,17 @@ format: $(READY) ## format code in place
 	$(PY) -m ruff check -q --fix . && $(PY) -m ruff format -q .
 lock: $(READY) ## resolve pyproject.toml anew into uv.lock and requirements.lock
 	$(PY) -m uv lock --upgrade && $(PY) -m uv export $(EXPORT)
-serve: ## the finished book on 127.0.0.1:PORT
-	$(PY) -m http.server --bind 127.0.0.1 --directory build/book/html $(PORT)
+serve: $(READY) ## the newest finished book on 127.0.0.1:PORT
+	@page=$$(ls -t build/book/html/index.html build/$(PROFILE)/html/index.html 2>/dev/null | head -n 1); \
+	test -n "$$page" || { echo "there is no book yet: make book"; exit 2; }; \
+	echo "$$page"; $(PY) -m http.server --bind 127.0.0.1 --directory "$${page%/index.html}" $(PORT)
 clean: ## delete everything made, the environment included
-	rm -rf build .venv .snakemake
+	rm -rf build .venv .snakemake .hypothesis .pytest_cache .ruff_cache .mypy_cache
 
 EXPORT = --frozen --no-emit-project --extra lab --extra jax --group dev --quiet --output-file requirements.lock
 $(READY): requirements.lock pyproject.toml
+	@test -x $(PY) || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	{ echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12, say. Received: $$($(PYTHON) --version)"; exit 2; }
 	test -x $(PY) || uv venv --quiet --seed .venv 2>/dev/null || $(PYTHON) -m venv .venv
 	$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet --disable-pip-version-check uv
 	$(PY) -m uv pip install --quiet --python $(PY) --compile-bytecode --require-hashes -r requirements.lock

@@ -146,6 +146,8 @@ def _read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path} must hold 10,000 records of 3,073 bytes: unpack it again. Received: {content.size} bytes"
         )
     records = content.reshape(-1, 3073)
+    if records[:, 0].max() > 9:
+        raise OSError(f"{path} must hold labels 0 to 9: unpack it again. Received: {records[:, 0].max()}")
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), records[:, 0].astype(np.int64)
 
@@ -175,6 +177,8 @@ def _crop_and_resize(path: Path, size: int) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
+            if image.mode.startswith("I"):  # Pillow would cut its values off at 255
+                raise OSError("16 bits a channel, in place of 8")
             side = min(image.size)
             left, top = ((extent - side) // 2 for extent in image.size)
             square = image.convert("RGB").crop((left, top, left + side, top + side))

@@ -61,8 +61,15 @@ def profiles(grid: Path = paths.GRID) -> list[str]:
 
 
 def seeds_from(environment: Mapping[str, str]) -> list[int] | None:
-    """The seeds that SEEDS names, such as "0 1 2"; None where it is not set: the profile's own."""
-    return [int(seed) for seed in environment["SEEDS"].split()] if environment.get("SEEDS") else None
+    """The seeds that SEEDS names, such as "0 1 2"; None where it is not set: the profile's own.
+
+    Raises ValueError for anything but whole numbers from 0.
+    """
+    if not (asked := environment.get("SEEDS", "").split()):
+        return None
+    if not all(seed.isdecimal() for seed in asked):
+        raise ValueError(f'SEEDS must be whole numbers, such as "0 1 2". Received: {environment["SEEDS"]!r}')
+    return [int(seed) for seed in asked]
 
 
 def tier_from(environment: Mapping[str, str]) -> int:

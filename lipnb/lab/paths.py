@@ -35,7 +35,7 @@ def verdicts(profile: str, *, fresh: bool = False) -> Path:
 
 
 def cache() -> Path:
-    """Folder for downloaded data: ``LIPNB_DATA`` where it is set, else the user's cache folder."""
+    """Folder for downloaded data: ``LIPNB_DATA`` (from the repository's root) where it is set, else the user's cache."""
     if folder := os.environ.get("LIPNB_DATA"):
-        return Path(folder).expanduser()
+        return ROOT / Path(folder).expanduser()  # notebooks run in a folder of their own
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lipnb"

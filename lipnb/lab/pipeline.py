@@ -277,12 +277,19 @@ def main() -> int:
         return 2
     try:
         dataset = grid.dataset_from(os.environ)
+        grid.seeds_from(os.environ)
+        grid.tier_from(os.environ)
     except ValueError as error:
         console.print(str(error), highlight=False, markup=False)
         return 2
     recording, recorded = sys.argv[1:2] == ["record"], os.environ.get("RECORDED", "0") == "1"
     if dataset and (recording or recorded):
         console.print(f"there are no recorded results on {dataset}: they stay below build/.")
+        return 2
+    if recorded and not any(paths.runs(profile).rglob("*.json")):
+        console.print(
+            f"there are no recorded results of the {profile} profile: make reproduce PROFILE={profile}"
+        )
         return 2
     if recording:
         return record(profile, console)

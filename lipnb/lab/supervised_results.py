@@ -27,12 +27,15 @@ __all__ = [
     "compare",
     "correlation",
     "decay_effects",
+    "extremes",
     "gap_at",
     "groups",
+    "groups_of",
     "log_ratio",
     "lost_under_attack",
     "main_groups",
     "reached",
+    "run_names",
     "scale",
     "settings",
     "tuned",
@@ -154,6 +157,36 @@ def tuned(records: Sequence[Record], batch: int = 64) -> dict[str, float]:
         floor = best - math.sqrt(best * (1 - best) / n)
         strengths[method] = max(strength for accuracy, strength, _ in runs if accuracy >= floor)
     return strengths
+
+
+def groups_of(
+    by_setting: Mapping[Setting, Mapping[str, Group]],
+    measured: Mapping[Setting, Mapping],
+    methods: Sequence[str],
+) -> list[Group]:
+    """The groups of ``methods`` in the settings that were ``measured``."""
+    rows = [row for setting, row in by_setting.items() if measured.get(setting)]
+    return [row[method] for row in rows for method in methods if method in row]
+
+
+def run_names(groups: Iterable[Group]) -> list[str]:
+    """The names of the groups' runs."""
+    return [run["run"] for group in groups for run in group.runs.values()]
+
+
+def extremes(measured: Mapping[Setting, Mapping[tuple[str, str], Interval]]) -> str:
+    """The smallest and the largest advantage of the comparisons, in percentage points, and where."""
+    found = [
+        (100 * np.array(i), f"{measure} against {LABELS[rival]}, {setting.label}")
+        for setting, row in measured.items()
+        for (rival, measure), i in row.items()
+        if np.isfinite(i.mean)
+    ]
+    if not found:
+        return "No runs yet."
+    ends = [choose(found, key=lambda entry: entry[0][0]) for choose in (min, max)]
+    least, most = (f"{Interval(*points).text(2)} ({place})" for points, place in ends)
+    return f"Its advantage in percentage points, by pairs, runs from {least} to {most}."
 
 
 def scale(groups: Iterable[Group], profile: str) -> str:

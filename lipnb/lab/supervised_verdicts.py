@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lipnb.lab import verdicts
-from lipnb.lab.figures import LABELS
 from lipnb.lab.statistics import Interval
 from lipnb.lab.supervised_results import (
     COUNTED,
@@ -19,9 +18,12 @@ from lipnb.lab.supervised_results import (
     Setting,
     compare,
     correlation,
+    extremes,
     gap_at,
+    groups_of,
     lost_under_attack,
     reached,
+    run_names,
     scale,
     value,
 )
@@ -165,7 +167,7 @@ def verdict_d2(
         ),
         scale=scale(used, profile),
         profile=profile,
-        runs=_names(used),
+        runs=run_names(used),
         numbers={
             f"{s.label}, strength {strength:g}": {k: i.numbers() for k, i in row.items()}
             for (s, strength), row in effects.items()
@@ -209,37 +211,22 @@ def verdict_f2(
     )
     known = complete and all(i.known for i in intervals)
     sides = [i.side for i in intervals]
-    used = _judged(by_setting, measured, (*RIVALS, "spectral_penalty"))
+    used = groups_of(by_setting, measured, (*RIVALS, "spectral_penalty"))
     return verdicts.experiment(
         "F2",
         all(s == 1 for s in sides) if known else None,
         rule=RULE_F2,
         summary=(
             f"The spectral norm penalty is clearly better in {sides.count(1)} of {len(sides)} comparisons and clearly "
-            f"worse in {sides.count(-1)}. {_extremes(measured)}"
+            f"worse in {sides.count(-1)}. {extremes(measured)}"
         ),
         scale=scale(used, profile),
         profile=profile,
-        runs=_names(used),
+        runs=run_names(used),
         numbers={
             s.label: {f"{r}, {m}": i.numbers() for (r, m), i in row.items()} for s, row in measured.items()
         },
     )
-
-
-def _extremes(measured: Mapping[Setting, Mapping[tuple[str, str], Interval]]) -> str:
-    """The smallest and the largest advantage of the comparisons, in percentage points, and where."""
-    found = [
-        (100 * np.array(i), f"{measure} against {LABELS[rival]}, {setting.label}")
-        for setting, row in measured.items()
-        for (rival, measure), i in row.items()
-        if np.isfinite(i.mean)
-    ]
-    if not found:
-        return "No runs yet."
-    ends = [choose(found, key=lambda entry: entry[0][0]) for choose in (min, max)]
-    least, most = (f"{Interval(*points).text(2)} ({place})" for points, place in ends)
-    return f"Its advantage in percentage points, by pairs, runs from {least} to {most}."
 
 
 # G8 -------------------------------------------------------------------------------------------------------
@@ -276,7 +263,7 @@ def answer_g8(
     told = "; ".join(
         f"{_short(kind)}, {measure}: {_tally(effects)}" for (kind, measure), effects in tally.items()
     )
-    used = _judged(by_setting, measured, ("none", "gradient_penalty", "one_sided"))
+    used = groups_of(by_setting, measured, ("none", "gradient_penalty", "one_sided"))
     known = any(i.known for row in measured.values() for i in row.values())
     return verdicts.answer(
         "G8",
@@ -287,7 +274,7 @@ def answer_g8(
         ),
         scale=scale(used, profile),
         profile=profile,
-        runs=_names(used) if known else (),
+        runs=run_names(used) if known else (),
         numbers={
             s.label: {f"{k}, {m}": i.numbers() for (k, m), i in row.items()} for s, row in measured.items()
         },
@@ -303,15 +290,3 @@ def _tally(effects: Sequence[Interval]) -> str:
     means = [100 * effect.mean for effect in effects if np.isfinite(effect.mean)]
     counts = f"better in {sides.count(1)}, worse in {sides.count(-1)} of {len(sides)} settings"
     return counts + (f" ({min(means):.2f} to {max(means):.2f})" if means else "")
-
-
-def _judged(
-    by_setting: Mapping[Setting, ByMethod], measured: Mapping[Setting, Mapping], methods: Sequence[str]
-) -> list[Group]:
-    """The groups of ``methods`` in the settings that were ``measured``."""
-    rows = [row for setting, row in by_setting.items() if measured.get(setting)]
-    return [row[method] for row in rows for method in methods if method in row]
-
-
-def _names(groups: Iterable[Group]) -> list[str]:
-    return [run["run"] for group in groups for run in group.runs.values()]

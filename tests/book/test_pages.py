@@ -6,7 +6,7 @@ import html
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -99,6 +99,7 @@ def test_claims_page_answers_the_headline_once_both_of_its_claims_are_settled():
     assert "The article's headline" not in pages.claims_page(load_claims(), {"H6": RECORD})
 
 
+@settings(deadline=None)  # the first example may wait for a busy machine
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C"])))
 def test_escaped_text_is_shown_unchanged(text):
     shown = MarkdownIt("commonmark").enable(["strikethrough", "table"]).renderInline(pages.escape(text))

@@ -21,6 +21,8 @@ def own(tmp_path, monkeypatch):
 
 def test_lipnb_data_goes_before_the_user_s_cache(own, monkeypatch):
     assert paths.cache() == own
+    monkeypatch.setenv("LIPNB_DATA", "data of mine")
+    assert paths.cache() == paths.ROOT / "data of mine"  # whatever folder a notebook runs in
     monkeypatch.delenv("LIPNB_DATA")
     monkeypatch.setenv("XDG_CACHE_HOME", str(own / "cache"))
     assert paths.cache() == own / "cache" / "lipnb"
@@ -46,6 +48,9 @@ def test_cifar_s_binary_records_are_read(own):
     (folder / "data_batch_3.bin").unlink()
     (folder / "data_batch_3.bin").write_bytes(b"half a file")
     with pytest.raises(OSError, match=r"data_batch_3\.bin must hold 10,000 records.*Received: 11 bytes"):
+        data.load("cifar10")
+    np.full((10_000, 3073), 255, np.uint8).tofile(folder / "data_batch_3.bin")
+    with pytest.raises(OSError, match=r"data_batch_3\.bin must hold labels 0 to 9.*Received: 255"):
         data.load("cifar10")
 
 
@@ -79,6 +84,12 @@ def test_every_kind_of_picture_becomes_rgb(pictures, mode, suffix):
     loaded = data.load("images", size=8)
     np.testing.assert_allclose(loaded.x_test[-1], 204, atol=3)  # lossy formats
     assert loaded.x_test.shape[1:] == (8, 8, 3)
+
+
+def test_a_picture_of_sixteen_bits_is_named_and_not_cut_off(pictures):
+    Image.fromarray(np.linspace(0, 65535, 1600).astype(np.uint16).reshape(40, 40)).save(pictures / "deep.png")
+    with pytest.raises(OSError, match=r"Received: .*deep\.png \(16 bits a channel, in place of 8\)"):
+        data.load("images")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp"])

@@ -86,6 +86,9 @@ def test_snakemake_plans_them_there(pictures):
         ({"DATASET": "images"}, ["run"], "images needs at least 10 image files"),
         ({"DATASET": "images"}, ["record"], "there are no recorded results on images"),
         ({"DATASET": "images", "RECORDED": "1"}, ["run"], "there are no recorded results on images"),
+        ({"RECORDED": "1"}, ["run"], "there are no recorded results of the smoke profile"),
+        ({"SEEDS": "0 one"}, ["run"], "SEEDS must be whole numbers, such as \"0 1 2\". Received: '0 one'"),
+        ({"FULL": "3"}, ["run"], "FULL must be 0, 1 or 2. Received: '3'"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_runs(tmp_path, monkeypatch, environment, words, said):

@@ -245,3 +245,7 @@ def test_no_file_names_a_place_on_somebodys_machine():
     pattern = re.compile(r"(?<![\w.])/(?:work|root|home)/\w")
     found = [p for p in texts if (paths.ROOT / p).exists() and pattern.search((paths.ROOT / p).read_text())]
     assert found == []
+
+
+def test_the_plan_of_the_runs_stays_short():
+    assert len((paths.ROOT / "notebooks" / "Snakefile").read_text().splitlines()) <= 80
