@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +21,7 @@ import keras
 from lipnb.lab import paths, records
 from lipnb.lab.imports import fingerprint, run_code
 
-__all__ = ["checkpoint", "make_deterministic", "provenance", "reporter"]
+__all__ = ["checkpoint", "make_deterministic", "phase", "provenance", "reporter"]
 
 PACKAGES = ("keras", "numpy", "scipy", "tensorflow", "tensorflow-cpu", "jax", "torch", "papermill")
 
@@ -36,6 +36,23 @@ def make_deterministic() -> None:
         import torch
 
         torch.use_deterministic_algorithms(True)
+
+
+_PHASES: list[tuple[str, float]] = []  # what was begun, and when
+
+
+def phase(name: str) -> None:
+    """Begin a phase of the run; its seconds stand in the record's provenance."""
+    _PHASES.append((name, time.perf_counter()))
+
+
+def _seconds() -> dict[str, float]:
+    """Seconds of each phase, in the order in which they were first begun; the last one lasts until now."""
+    times = [*(begun for _, begun in _PHASES), time.perf_counter()]
+    found: dict[str, float] = {}
+    for (name, begun), end in zip(_PHASES, times[1:], strict=True):
+        found[name] = round(found.get(name, 0.0) + end - begun, 2)
+    return found
 
 
 def reporter(folder: Path, experiment: str, name: str) -> Callable[[int, int], None]:
@@ -67,11 +84,15 @@ def checkpoint(folder: Path, experiment: str, name: str, notebook: str, paramete
     )
 
 
-def provenance(notebook: str, dataset: str | None = None) -> dict[str, Any]:
-    """Where, when and with what a run was made: what is needed to make it again or to explain a difference."""
+def provenance(notebook: str, dataset: str | None = None, arrays: Iterable[Any] = ()) -> dict[str, Any]:
+    """Where, when, how long and with what a run was made: what is needed to make it again or to explain a difference.
+
+    ``arrays`` are those of ``dataset``, known by their SHA-256.
+    """
     source = paths.ROOT / "notebooks" / "runs" / notebook
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": _seconds(),
         "backend": keras.backend.backend(),
         "device": _device(),
         "python": sys.version.split()[0],
@@ -86,6 +107,7 @@ def provenance(notebook: str, dataset: str | None = None) -> dict[str, Any]:
             "code": fingerprint(run_code(source)),
             "lock": records.hash_files([paths.LOCK]),
             "dataset": dataset,
+            "arrays": records.hash_arrays(arrays),
         },
     }
 

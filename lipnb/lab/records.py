@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["damaged", "hash_files", "read", "read_arrays", "write"]
+__all__ = ["damaged", "hash_arrays", "hash_files", "read", "read_arrays", "write"]
 
 
 def write(
@@ -74,6 +74,15 @@ def hash_files(files: Iterable[Path]) -> str:
     for path in files:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def hash_arrays(arrays: Iterable[np.ndarray]) -> str | None:
+    """SHA-256 of the arrays' dtypes, shapes and entries, in their order; None without arrays."""
+    digest, known = hashlib.sha256(), False
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
+        known = True
+    return digest.hexdigest() if known else None
 
 
 def _to_json(record: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import jupytext
 import numpy as np
 import pytest
 
-from lipnb.lab import execute, grid, paths, pipeline, records
+from lipnb.lab import execute, grid, machine, paths, pipeline, records
 from lipnb.lab.imports import fingerprint, run_code
 
 pytestmark = pytest.mark.lab
@@ -186,3 +186,20 @@ def test_full_asks_for_a_tier_and_each_has_those_before_it():
         grid.tier_from({"FULL": "yes"})
     core, full, everything = ({run.name for run in grid.runs("cpu", tier=tier)} for tier in range(3))
     assert core < full < everything
+
+
+def test_arrays_are_known_by_kind_shape_and_entries():
+    a = np.arange(6, dtype=np.uint8)
+    others = [[a], [a.reshape(2, 3)], [a.astype(np.int64)], [a[::-1]], [a, a], [a[:3], a[3:]], []]
+    assert len({records.hash_arrays(arrays) for arrays in others}) == len(others)
+    assert records.hash_arrays([a]) == records.hash_arrays([np.arange(6, dtype=np.uint8)])
+    assert records.hash_arrays([]) is None
+
+
+def test_phases_are_timed_in_turn_and_add_up(monkeypatch):
+    now = iter([1.0, 3.0, 4.0, 10.0])
+    monkeypatch.setattr(machine, "_PHASES", [])
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(now))
+    for name in ("preparation", "training", "preparation"):
+        machine.phase(name)
+    assert machine._seconds() == {"preparation": 8.0, "training": 1.0}

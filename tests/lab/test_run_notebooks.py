@@ -7,7 +7,7 @@ import json
 import jupytext
 import pytest
 
-from lipnb.lab import grid, paths, records
+from lipnb.lab import grid, machine, paths, records
 
 pytestmark = pytest.mark.lab
 
@@ -20,7 +20,8 @@ def test_every_run_notebook_has_a_smoke_run():
 
 
 @pytest.mark.parametrize("notebook", sorted(set(FIRST) - EXECUTED))
-def test_a_run_ends_in_a_record(tmp_path, notebook):
+def test_a_run_ends_in_a_record(tmp_path, monkeypatch, notebook):
+    monkeypatch.setattr(machine, "_PHASES", [])
     run = FIRST[notebook]
     given = run.parameters | {"folder": str(tmp_path), "experiment": run.experiment, "name": run.name}
     space: dict = {}
@@ -35,5 +36,8 @@ def test_a_run_ends_in_a_record(tmp_path, notebook):
     assert {"seed"} <= told.keys() & run.parameters.keys()
     assert all(told[key] == value for key, value in run.parameters.items() if key in told)
     assert record.get("diverged_at") is None
+    assert len(record["provenance"]["seconds"]) >= 2  # by phase
+    assert all(seconds >= 0 for seconds in record["provenance"]["seconds"].values())
+    assert (record["provenance"]["inputs"]["arrays"] is None) is ("dataset" not in run.parameters)
     assert records.damaged(tmp_path) == []
     json.dumps(record, allow_nan=False)
