@@ -15,7 +15,7 @@ from lipnb.lab import sources
 from lipnb.lab.claims import Claim
 from lipnb.lab.verdicts import VERDICTS
 
-__all__ = ["built_from", "claims_page", "figure_of", "timings_section"]
+__all__ = ["bench_section", "built_from", "claims_page", "figure_of", "timings_section"]
 
 SECTIONS: Mapping[str, str] = {
     "A": "Sensitivity and the Lipschitz constraint",
@@ -88,6 +88,38 @@ def timings_section(timings: Mapping[str, Any]) -> str:
     head = ["| Command | Measured | Budget |", "|---|---:|---:|"]
     introduction = f"From a fresh clone, installation included, on {escape(timings['machine'])}:"
     return "\n".join(["## Time", "", introduction, "", *head, *rows, ""])
+
+
+BENCH = {  # heading → the ratio to a step without a constraint, by what a framework calls it
+    "lipnb": ("lipnb / plain",),
+    "lipnb, operator": ("lipnb, operator / plain",),
+    "its own": ("keras / plain", "torch / plain", "flax / plain", "equinox / plain"),
+}
+
+
+def bench_section(bench: Mapping[str, Any]) -> str:
+    """Section on what a normalised critic's step costs, from the record of ``make bench``; empty without one."""
+    rows = []
+    for row in bench.get("steps", ()):
+        cells = [f"{row['size']}×{row['size']}, batch {row['batch']}", row["where"], f"{row['plain_ms']:.1f}"]
+        for names in BENCH.values():
+            found = [row["ratios"][name] for name in names if name in row["ratios"]]
+            cells.append("{:.3f} ({:.3f} to {:.3f})".format(*found[0]) if found else "–")
+        rows.append(f"| {' | '.join(cells)} |")
+    if not rows:
+        return ""
+    head = f"| critic | framework | step without, ms | {' | '.join(BENCH)} |"
+    introduction = (
+        f"Time of a critic's training step as a multiple of the step without a constraint: a DCGAN critic of width "
+        f"{bench['width']}, on {escape(bench['device'])}, {bench['threads']} threads. Medians of {bench['rounds']} or more "
+        f"rounds, then over {bench['processes']} processes, with the range over processes. *Its own* is Keras's wrapper, "
+        "PyTorch's parametrization, Flax's or Equinox's layer. The constraint's own work is the same for every batch, so a "
+        "batch of 2 shows it and one of 64 what a user pays. Below 1, a compiler has made a step faster because its kernels are "
+        "computed. `make bench` measures it again."
+    )
+    return "\n".join(
+        ["## What it costs", "", introduction, "", "{.stack}", head, "|---|---|---:|---|---|---|", *rows, ""]
+    )
 
 
 def built_from(parameters: Iterable[Mapping[str, Any]]) -> str:

@@ -130,11 +130,12 @@ def _add_generated(verdicts: Path, book: Path, source: Path) -> None:
     records = json.loads(verdicts.read_text())
     shutil.copyfile(verdicts, source / "verdicts.json")
     (source / "claims.md").write_text(pages.claims_page(load_claims(book / paths.CLAIMS.name), records))
-    timings = book / "results" / "timings.json"
     generated = source / "_generated"
     generated.mkdir()
-    section = pages.timings_section(json.loads(timings.read_text())) if timings.exists() else ""
-    (generated / "timings.md").write_text(section)
+    for name, section in (("timings", pages.timings_section), ("bench", pages.bench_section)):
+        recorded = book / "results" / f"{name}.json"
+        told = json.loads(recorded.read_text()) if recorded.exists() else {}
+        (generated / f"{name}.md").write_text(section(told))
     chapter, figure = FRONT
     if (path := source / "notebooks" / f"{chapter}.ipynb").exists():
         (generated / "front.md").write_text(pages.figure_of(nbformat.read(path, as_version=4), figure))

@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import json
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -23,7 +25,7 @@ import scipy.sparse.linalg
 from steps import PEERS, Steps, keras_steps
 
 import lipnb
-from lipnb.lab import figures, paths
+from lipnb.lab import figures, machine, paths
 
 BACKENDS = ("tensorflow", "jax", "torch")
 BATCH = 64
@@ -51,32 +53,39 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def steps_of_critics(width: int, rounds: int, processes: int) -> None:
+def steps_of_critics(width: int, rounds: int, processes: int) -> list[dict[str, Any]]:
     """A critic's step against the one without a constraint, on each backend and in the peers' own frameworks.
 
     A peer's ratio is fairly met by ours on the peer's own framework: so each installed backend is measured.
 
     The constraint's own work is the same for every batch: beside a batch of 2, where it is most of what differs, what
     else a compiler does otherwise with a kernel that is computed (it can make the step faster) weighs little.
+
+    What is printed is returned too: one entry for each critic and framework.
     """
     ours = [("lipnb", "plain"), ("lipnb", "keras"), ("lipnb, operator", "plain"), ("keras", "plain")]
     measured = [(None, backend, ours) for backend in BACKENDS if installed(backend)]
     measured += [(peer, None, [(peer, "plain")]) for peer in PEERS if installed(peer)]
+    rows: list[dict[str, Any]] = []
     for size, batch in itertools.product((28, 64), (2, BATCH)):
         print(f"\nDCGAN critic of width {width} at {size}×{size}, batch {batch}, {processes} processes")
         timings = rounds * (1 if batch == BATCH else 10)
         for peer, backend, pairs in measured:
             times = [in_own_process(peer, backend, size, width, batch, timings) for _ in range(processes)]
             plain = 1e3 * float(np.median([np.median(t["plain"]) for t in times]))
-            print(f"  {peer or f'Keras on {backend}'}: plain {plain:.1f} ms")
+            where = peer or f"Keras on {backend}"
+            print(f"  {where}: plain {plain:.1f} ms")
+            rows.append({"size": size, "batch": batch, "where": where, "plain_ms": plain, "ratios": {}})
             for a, b in pairs:
                 if a in times[0] and b in times[0]:
                     ratios = [float(np.median(np.divide(t[a], t[b]))) for t in times]
-                    spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
-                    print(f"    {a} / {b}: {np.median(ratios):.3f} ({spread})", flush=True)
+                    median, low, high = float(np.median(ratios)), min(ratios), max(ratios)
+                    rows[-1]["ratios"][f"{a} / {b}"] = [median, low, high]
+                    print(f"    {a} / {b}: {median:.3f} ({low:.3f} to {high:.3f})", flush=True)
     missing = [name for name in dict.fromkeys((*BACKENDS, *PEERS)) if not installed(name)]
     if missing:
         print(f"\nNOT COMPARED, as they are not installed: {', '.join(missing)}; see book/contributing.md")
+    return rows
 
 
 def in_own_process(
@@ -170,6 +179,19 @@ def slopes(width: int, rounds: int) -> None:
     print(f"  drawn in {path.relative_to(paths.ROOT)}")
 
 
+def keep(steps: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """Write the critics' ratios to build/bench, and among the recorded results where that is asked for."""
+    told = machine.provenance("cost.md")
+    report = {key: told[key] for key in ("made", "device", "threads", "versions", "git_commit", "git_dirty")}
+    report |= {"width": arguments.width, "rounds": arguments.rounds, "processes": arguments.processes}
+    folders = [paths.build("bench"), *([paths.RECORDED] if arguments.record else [])]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = folder / ".bench.json.partial"
+        beside.write_text(json.dumps(report | {"steps": steps}, indent=1) + "\n")
+        os.replace(beside, folder / "bench.json")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds of each comparison")
@@ -177,8 +199,10 @@ def main() -> None:
     parser.add_argument(
         "--width", type=int, default=64, help="feature maps of the critic's first convolution"
     )
+    parser.add_argument("--record", action="store_true", help="keep the critics' ratios for the book's pages")
     arguments = parser.parse_args()
-    steps_of_critics(arguments.width, arguments.rounds, arguments.processes)
+    steps = steps_of_critics(arguments.width, arguments.rounds, arguments.processes)
+    keep(steps, arguments)
     norms(max(3, arguments.rounds // 10))
     print("\nCost against size")
     slopes(16, arguments.rounds)

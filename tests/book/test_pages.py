@@ -112,6 +112,7 @@ def test_text_without_escapes_is_not_shown_unchanged():
 
 def test_times_come_from_data():
     assert pages.timings_section({}) == ""
+    assert pages.bench_section({}) == ""
     entry = {"seconds": 171.2, "budget_minutes": 5}
     section = pages.timings_section({"machine": "2 cores", "commands": {"make smoke": entry}})
     assert "| `make smoke` | 2.9 min | 5 min |" in section
@@ -148,3 +149,29 @@ def test_readme_check_fails_on_another_table_and_write_mends_it(tmp_path, capsys
 def test_readme_without_exactly_one_block_is_refused(text):
     with pytest.raises(ValueError, match="must hold one"):
         readme.with_table(text, "")
+
+
+def test_the_bench_is_a_row_for_each_critic_and_framework():
+    ours = {
+        "lipnb / plain": [1.03, 1.02, 1.04],
+        "keras / plain": [1.02, 1.0, 1.03],
+        "lipnb / keras": [1.01, 1.0, 1.02],
+    }
+    steps = [
+        {"size": 28, "batch": 64, "where": "Keras on tensorflow", "plain_ms": 70.71, "ratios": ours},
+        {
+            "size": 28,
+            "batch": 64,
+            "where": "flax",
+            "plain_ms": 107.0,
+            "ratios": {"flax / plain": [0.9, 0.8, 1]},
+        },
+    ]
+    told = {"device": "a_chip", "threads": 2, "width": 64, "rounds": 15, "processes": 3, "steps": steps}
+    section = pages.bench_section(told)
+    assert "on a\\_chip, 2 threads. Medians of 15 or more rounds, then over 3 processes" in section
+    assert (
+        "| 28×28, batch 64 | Keras on tensorflow | 70.7 | 1.030 (1.020 to 1.040) | – | 1.020 (1.000 to 1.030) |"
+        in section
+    )
+    assert "| 28×28, batch 64 | flax | 107.0 | – | – | 0.900 (0.800 to 1.000) |" in section
