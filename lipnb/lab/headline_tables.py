@@ -54,8 +54,13 @@ def rounds(verdict: Any, tried: Sequence[float], file: Path = EARLIER) -> Table:
     now = {"recorded": "now", "rates_tried": list(tried), "scale": verdict.scale}
     now |= {"numbers": verdict.numbers, "verdict": verdict.verdict}
     earlier = json.loads(file.read_text())
-    known = [e for e in earlier if (e["rates_tried"], e["scale"]) != (now["rates_tried"], now["scale"])]
-    counts = list(verdict.numbers)
+    machines = [entry["scale"].rpartition(" on ")[2] for entry in [*earlier, now]]
+    same = [
+        (e["rates_tried"], m) == (now["rates_tried"], machines[-1])
+        for e, m in zip(earlier, machines, strict=False)
+    ]
+    known = [entry for entry, is_now in zip(earlier, same, strict=True) if not is_now]
+    counts = [name for name, numbers in verdict.numbers.items() if "fid_difference" in numbers]
     rows = []
     for entry in [*known, now]:
         differences = [_interval(entry["numbers"][count]["fid_difference"]).text() for count in counts]

@@ -184,7 +184,7 @@ def test_a_run_stopped_halfway_is_its_first_half():
 
 
 def h6(difference: list[float | None], scale: str = "s, on A") -> verdicts.Verdict:
-    numbers = {"1 critic step": {"fid_difference": difference}}
+    numbers = {"1 critic step": {"fid_difference": difference}, "differences": {"dense": difference}}
     return verdicts.Verdict("H6", "not supported", "r", "s", numbers, scale, "cpu", ("a",))
 
 
@@ -200,6 +200,9 @@ def test_earlier_rounds_stand_above_the_present_one(tmp_path):
     assert [row[0] for row in table.rows] == ["monday", "now"]
     assert [row[3] for row in table.rows] == ["-1.0 [-2.0, -0.5]", "-4.0"]
     assert len(headline_tables.rounds(h6([-4.0, -5.0, -3.0], "s, on B"), [0.1] * 5, file).rows) == 3
+    assert (
+        len(headline_tables.rounds(h6([-4.0, -5.0, -3.0], "in other words, on A"), [0.1] * 5, file).rows) == 2
+    )
 
 
 def test_the_earlier_rounds_are_the_ones_in_the_repository_s_history():
