@@ -225,7 +225,7 @@ def _headline(records: Mapping[str, Mapping[str, Any]]) -> str:
     header = (
         "| networks, critic steps, normalization's loss | final FID, penalty − normalization | ends better |"
     )
-    caption = "Mean over seeds, paired, and 95% t-interval; H6 asks for the first loss alone."
+    caption = "Mean over seeds, paired, and 95% t-interval; H6 counts the DCGAN rows with the Wasserstein loss alone."
     return "\n".join([answer, "", "{.stack}", header, "|---|---|---|", *rows, "", caption])
 
 
