@@ -77,9 +77,9 @@ class SpectralNormalization(KernelNormalization):
     ``norm`` by much while W changes fast (a large learning rate, weights set by hand) or where u is nearly
     orthogonal to a new top direction, since one warm iteration a step then lags behind. To see by how much, take
     ``lipschitz_bound`` of the model, which measures the normalised kernels anew, or for a dense kernel or a plain
-    convolution ``spectral_norm`` of the ``normalized_weights()``, reshaped to (−1, shape[-1]); a larger ``n_iter`` makes σ follow sooner. Where a change
-    leaves u and v singular vectors, though not the top ones, training takes the kernel for unmoved and does not
-    iterate before another change: call ``update_vectors`` after setting weights by hand.
+    convolution ``spectral_norm`` of the ``normalized_weights()``, reshaped to (−1, shape[-1]); a larger ``n_iter``
+    makes σ follow sooner. Where a change leaves u and v singular vectors, though not the top ones, training takes the
+    kernel for unmoved and does not iterate before another change: call ``update_vectors`` after setting weights by hand.
 
     Raises
     ------

@@ -293,9 +293,8 @@ def main() -> int:
         return 2
     if recording:
         return record(profile, console)
-    jobs = int(
-        os.environ.get("JOBS", 1 if profile == "gpu" else os.cpu_count() or 1)
-    )  # one process on one GPU
+    one_gpu = profile == "gpu"  # which several processes would share
+    jobs = int(os.environ.get("JOBS", 1 if one_gpu else os.cpu_count() or 1))
     return run(profile, recorded=recorded, jobs=jobs, console=console, dataset=dataset)
 
 
